@@ -1,0 +1,137 @@
+//! `Backup`: a request to save a selection now.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Consistency, Problem, Selection};
+
+/// A request to save a selection of the cluster now. It ends with the
+/// condition `Complete` or `Failed`; what it saved is a RecoveryPoint.
+#[derive(CustomResource, Clone, Debug, Deserialize, Serialize, KubeSchema, PartialEq)]
+#[kube(
+    group = "lifebuoy.dev",
+    version = "v1alpha1",
+    kind = "Backup",
+    plural = "backups",
+    namespaced,
+    status = "BackupStatus",
+    category = "lifebuoy",
+    shortname = "lbb",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Objects","type":"integer","jsonPath":".status.progress.objects"}"#,
+    printcolumn = r#"{"name":"Point","type":"string","jsonPath":".status.recoveryPoint"}"#,
+    printcolumn = r#"{"name":"Consistency","type":"string","jsonPath":".status.consistency","priority":1}"#,
+    printcolumn = r#"{"name":"Completed","type":"date","jsonPath":".status.completionTime"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("self.repository == oldSelf.repository && self.selection == oldSelf.selection && self.volumes == oldSelf.volumes && has(self.activeDeadlineSeconds) == has(oldSelf.activeDeadlineSeconds) && (!has(self.activeDeadlineSeconds) || self.activeDeadlineSeconds == oldSelf.activeDeadlineSeconds) && has(self.ttlSecondsAfterFinished) == has(oldSelf.ttlSecondsAfterFinished) && (!has(self.ttlSecondsAfterFinished) || self.ttlSecondsAfterFinished == oldSelf.ttlSecondsAfterFinished)")
+    .message("a Backup is immutable but for `spec.cancel`: create another one"))]
+#[x_kube(validation = Rule::new("!oldSelf.cancel || self.cancel")
+    .message("`cancel` cannot be taken back: create another Backup"))]
+pub struct BackupSpec {
+    /// The Repository in the same namespace to save to.
+    #[schemars(length(min = 1, max = 253))]
+    pub repository: String,
+
+    /// What is saved.
+    #[serde(default)]
+    pub selection: Selection,
+
+    /// What is said about the data of PersistentVolumeClaims.
+    #[serde(default)]
+    pub volumes: VolumePolicy,
+
+    /// How long the backup may take, in seconds, counted from its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub active_deadline_seconds: Option<i64>,
+
+    /// How long this object stays after it has ended, in seconds. The recovery
+    /// point stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub ttl_seconds_after_finished: Option<i64>,
+
+    /// Ends the backup without a result.
+    #[serde(default)]
+    pub cancel: bool,
+}
+
+/// What a backup does about the data of PersistentVolumeClaims.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum VolumePolicy {
+    /// The data belongs to the backup: a claim whose data was not saved makes
+    /// the recovery point `Partial`, reason `VolumeDataNotSaved`.
+    #[default]
+    Save,
+    /// Claims are saved without their data, and that is what is wanted.
+    Skip,
+}
+
+/// How the backup goes, and how it ended.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Complete`, `Failed`, `Ready`, `Reconciling`, `Stalled`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// One word for the printed column: `Pending`, `Running`, `Complete`,
+    /// `Partial`, `Failed`, `Cancelled`, `Stalled`. Programs read the conditions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub phase: String,
+    /// When the first attempt began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+    /// How often an attempt was begun.
+    #[serde(default)]
+    pub attempts: i64,
+    /// The session in the repository of the attempt that runs or that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// The snapshot in the repository, once it is committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// The RecoveryPoint in this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_point: Option<String>,
+    /// Whether all types were read at one revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consistency: Option<Consistency>,
+    /// What was done until now.
+    #[serde(default)]
+    pub progress: BackupProgress,
+    /// How many problems there are; the list below may be shorter.
+    #[serde(default)]
+    pub problem_count: i64,
+    /// At most 20 problems.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+}
+
+/// What a backup has done until now.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupProgress {
+    /// Types that were read.
+    pub types: i64,
+    /// Types in the selection.
+    pub types_total: i64,
+    /// Objects that were saved.
+    pub objects: i64,
+    /// Bytes of their JSON.
+    pub bytes: i64,
+    /// Bytes that were new to the repository, as stored.
+    pub bytes_stored: i64,
+    /// Objects put into the store.
+    pub puts: i64,
+}

@@ -1,0 +1,34 @@
+//! Names that other programs and people may rely on: the API group, labels,
+//! annotations.
+
+/// The API group of all kinds of lifebuoy.
+pub const GROUP: &str = "lifebuoy.dev";
+
+/// The served version of the API group.
+pub const VERSION: &str = "v1alpha1";
+
+/// Label: an object that carries it with the value `true` is never captured.
+pub const EXCLUDE_LABEL: &str = "lifebuoy.dev/exclude-from-backup";
+
+/// Annotation on every object that a restore created: the uid of the Restore.
+/// A restore that was killed recognises its own work by it, so that nothing is
+/// created twice and nothing of others is taken for its own.
+pub const RESTORED_BY_ANNOTATION: &str = "lifebuoy.dev/restored-by";
+
+/// Label on Backups and RecoveryPoints: the Schedule that they belong to.
+pub const SCHEDULE_LABEL: &str = "lifebuoy.dev/schedule";
+
+/// Label on RecoveryPoints: the Repository that holds the snapshot.
+pub const REPOSITORY_LABEL: &str = "lifebuoy.dev/repository";
+
+/// Label on RecoveryPoints: the `clusterName` that made the snapshot.
+pub const CLUSTER_LABEL: &str = "lifebuoy.dev/cluster";
+
+/// Label on plan and report Secrets: `plan` or `report`.
+pub const DOCUMENT_LABEL: &str = "lifebuoy.dev/document";
+
+/// Annotation on a Backup that a Schedule made: the tick it stands for, RFC 3339.
+pub const SCHEDULED_AT_ANNOTATION: &str = "lifebuoy.dev/scheduled-at";
+
+/// The field manager of every write to a cluster.
+pub const FIELD_MANAGER: &str = "lifebuoy";
