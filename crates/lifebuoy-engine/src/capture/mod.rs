@@ -1,0 +1,9 @@
+//! Captures a cluster into a session of a repository: discover, select, list at
+//! one revision, normalise, segment, commit.
+//!
+//! Needs `list` and `watch` only. Never holds a page of a list, never writes to
+//! the cluster, and never takes a type that it could not read for an empty one.
+
+mod request;
+
+pub use request::{CaptureProgress, CaptureRequest, Captured, ONLY_WARN_GROUPS};

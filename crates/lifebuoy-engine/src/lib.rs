@@ -1,0 +1,14 @@
+//! The verbs of lifebuoy as a library: capture a cluster into a repository,
+//! read what was captured, and restore it.
+//!
+//! Nothing in here is a controller, reads a clock that it was not given, or
+//! prints. See README.md for the main paths.
+
+pub mod archive;
+pub mod capture;
+pub mod discovery;
+mod error;
+pub mod point;
+pub mod selection;
+
+pub use error::Error;

@@ -1,0 +1,188 @@
+//! Recovery points as a repository holds them: a snapshot, and what its summary
+//! says. Never reads an archive's objects, and never trusts a mirrored
+//! RecoveryPoint.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use lifebuoy_api::{Completeness, Consistency, PointCluster};
+use lifebuoy_repo::{Repository, SessionId, Snapshot};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// The newest version of the summary that this program reads.
+pub const SUMMARY_VERSION: u32 = 1;
+
+/// What a snapshot's end record says of it, without reading anything else.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PointSummary {
+    /// The version of this record.
+    pub version: u32,
+    /// The cluster that was saved.
+    pub cluster: PointCluster,
+    /// The Schedule that asked for it; empty for a Backup made by hand.
+    pub schedule: String,
+    /// The Backup that asked for it.
+    pub backup: String,
+    /// The uid of that Backup.
+    pub backup_uid: String,
+    /// When the capture began, by the clock of the cluster that was saved.
+    pub taken_at: DateTime<Utc>,
+    /// Whether everything in the selection was saved.
+    pub completeness: Completeness,
+    /// Whether all types were read at one revision.
+    pub consistency: Consistency,
+    /// How many objects it holds.
+    pub objects: u64,
+    /// The Git version of the cluster that was saved.
+    pub kubernetes_version: String,
+}
+
+impl PointSummary {
+    /// The summary as it goes into the end record.
+    ///
+    /// # Errors
+    /// None in practice: every field has a JSON form.
+    pub fn to_bytes(&self) -> Result<Bytes, Error> {
+        serde_json::to_vec(self)
+            .map(Bytes::from)
+            .map_err(|error| Error::Internal(format!("cannot write a summary: {error}")))
+    }
+
+    /// Reads a summary.
+    ///
+    /// # Errors
+    /// [`Error::TooNew`] for a newer version, [`Error::Damaged`] for anything
+    /// that is no summary.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let damaged =
+            |error: serde_json::Error| Error::damaged("a snapshot's summary", error.to_string());
+        let found: Versioned = serde_json::from_slice(bytes).map_err(damaged)?;
+        if found.version > SUMMARY_VERSION {
+            return Err(Error::TooNew {
+                what: "a snapshot's summary".to_owned(),
+                found: found.version,
+                known: SUMMARY_VERSION,
+            });
+        }
+        serde_json::from_slice(bytes).map_err(damaged)
+    }
+}
+
+/// One recovery point.
+#[derive(Clone, Debug)]
+pub struct Point {
+    /// The snapshot in the repository.
+    pub snapshot: Snapshot,
+    /// What it says of itself.
+    pub summary: PointSummary,
+}
+
+/// What a repository lists.
+#[derive(Clone, Debug, Default)]
+pub struct Points {
+    /// Readable points that are not forgotten: by cluster, schedule, and within
+    /// such a lineage the newest first, by sequence and never by a clock.
+    pub points: Vec<Point>,
+    /// What could not be read: the record's name and why.
+    pub unreadable: Vec<(String, String)>,
+}
+
+/// Lists the points of every cluster in the repository.
+///
+/// # Errors
+/// [`Error::Repo`] when the repository cannot be listed. A single unreadable
+/// record is part of the result.
+pub async fn points(repo: &Repository) -> Result<Points, Error> {
+    let listed = repo.snapshots().await?;
+    let mut unreadable = listed
+        .unreadable
+        .iter()
+        .map(|(key, error)| (key.to_string(), error.to_string()))
+        .collect::<Vec<_>>();
+    let mut points = Vec::new();
+    for snapshot in listed.snapshots {
+        if snapshot.forgotten {
+            continue;
+        }
+        match PointSummary::from_bytes(&snapshot.summary) {
+            Ok(summary) => points.push(Point { snapshot, summary }),
+            Err(error) => unreadable.push((snapshot.session.to_string(), error.to_string())),
+        }
+    }
+    sort_newest_first(&mut points);
+    Ok(Points { points, unreadable })
+}
+
+/// By cluster, schedule, and falling sequence.
+fn sort_newest_first(points: &mut [Point]) {
+    points.sort_by(|a, b| {
+        let lineage = |p: &Point| (p.summary.cluster.clone(), p.summary.schedule.clone());
+        lineage(a)
+            .cmp(&lineage(b))
+            .then_with(|| b.snapshot.seq.cmp(&a.snapshot.seq))
+            .then_with(|| a.snapshot.session.cmp(&b.snapshot.session))
+    });
+}
+
+/// The newest complete point of a cluster, of one schedule if one is named.
+/// Newest is the highest sequence, whatever any clock said.
+///
+/// # Errors
+/// [`Error::NoPoint`] when there is none, [`Error::AmbiguousCluster`] when two
+/// clusters carry the name.
+pub async fn newest_complete(
+    repo: &Repository,
+    cluster_name: &str,
+    schedule: Option<&str>,
+) -> Result<Point, Error> {
+    choose_newest(points(repo).await?.points, cluster_name, schedule)
+}
+
+fn choose_newest(
+    points: Vec<Point>,
+    cluster_name: &str,
+    schedule: Option<&str>,
+) -> Result<Point, Error> {
+    let candidates: Vec<Point> = points
+        .into_iter()
+        .filter(|p| p.summary.cluster.name == cluster_name)
+        .filter(|p| schedule.is_none_or(|name| p.summary.schedule == name))
+        .filter(|p| p.summary.completeness == Completeness::Complete)
+        .collect();
+    let uids: BTreeSet<&str> = candidates
+        .iter()
+        .map(|p| p.summary.cluster.uid.as_str())
+        .collect();
+    if uids.len() > 1 {
+        return Err(Error::AmbiguousCluster {
+            cluster: cluster_name.to_owned(),
+            uids: uids.into_iter().map(str::to_owned).collect(),
+        });
+    }
+    candidates
+        .into_iter()
+        .max_by_key(|p| p.snapshot.seq)
+        .ok_or_else(|| Error::NoPoint {
+            cluster: cluster_name.to_owned(),
+            schedule: schedule.map(str::to_owned),
+        })
+}
+
+/// The point of one session.
+///
+/// # Errors
+/// [`Error::Repo`] when it does not exist, was forgotten or never ended;
+/// [`Error::TooNew`] when its summary is of a newer version.
+pub async fn find(repo: &Repository, session: SessionId) -> Result<Point, Error> {
+    let snapshot = repo.snapshot(session).await?;
+    let summary = PointSummary::from_bytes(&snapshot.summary)?;
+    Ok(Point { snapshot, summary })
+}
