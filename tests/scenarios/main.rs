@@ -1,1 +1,16 @@
-//! Scenarios
+//! The user stories of lifebuoy, one file each, on real control planes, a real
+//! S3 server and the operator as its chart installs it.
+
+mod a_backup_is_one_instant;
+mod a_schedule_takes_backups;
+mod a_store_creates_atomically;
+mod an_application_moves_to_another_cluster;
+mod bad_input_is_named;
+mod killing_the_operator_loses_nothing;
+mod nothing_in_the_bucket_is_clear;
+mod one_of_two_replicas_leads;
+mod support;
+mod the_chart_installs_and_upgrades;
+mod the_rights_are_the_least;
+mod the_worst_day;
+mod what_exists_is_respected;

@@ -1,1 +1,12 @@
-//! skeleton
+//! What the scenarios, the demo and the benchmark share: the operator,
+//! installed from the chart on a real control plane, and requests to it.
+//!
+//! Never a scenario itself: those stand in `scenarios/`, one file a user story.
+
+mod installation;
+mod requests;
+mod world;
+
+pub use installation::*;
+pub use requests::*;
+pub use world::*;
