@@ -98,13 +98,22 @@ impl ControlPlane {
 
     async fn start_once(components: Components, directory: TestDirectory) -> Result<Self> {
         let credentials = Credentials::write(directory.path())?;
-        let mut running = Running { etcd: components.start_etcd()?, ..Running::default() };
+        let mut running = Running {
+            etcd: components.start_etcd()?,
+            ..Running::default()
+        };
         running.apiserver = Some(components.start_apiserver()?);
         let started = Instant::now();
         let access = wait_for_ca(&mut running, &components, &credentials, started).await?;
         fs::write(components.kubeconfig(), access.kubeconfig(&components.name))?;
         let client = access.client().await?;
-        let mut plane = Self { running, components, credentials, client, directory };
+        let mut plane = Self {
+            running,
+            components,
+            credentials,
+            client,
+            directory,
+        };
         plane.wait_ready(started).await?;
         plane.start_clients_of_apiserver()?;
         plane.wait_for_default_account(started).await?;
@@ -150,7 +159,10 @@ impl ControlPlane {
     fn late(&self, what: &str) -> String {
         let seconds = START_LIMIT.as_secs();
         let folder = self.directory.path().display();
-        format!("{} is not {what} after {seconds} s; its logs are in {folder}", self.components.name)
+        format!(
+            "{} is not {what} after {seconds} s; its logs are in {folder}",
+            self.components.name
+        )
     }
 
     /// The name given in the options.
@@ -186,7 +198,12 @@ impl ControlPlane {
     }
 
     fn access_with(&self, token: String) -> Result<Access> {
-        Ok(Access { url: self.url(), ca_pem: self.ca_pem()?, token, impersonate: None })
+        Ok(Access {
+            url: self.url(),
+            ca_pem: self.ca_pem()?,
+            token,
+            impersonate: None,
+        })
     }
 
     /// A client with every right.
@@ -205,7 +222,10 @@ impl ControlPlane {
     /// # Errors
     /// When it cannot be written.
     pub fn kubeconfig_for_user(&self, user: &str) -> Result<PathBuf> {
-        let access = Access { impersonate: Some(user.to_owned()), ..self.access()? };
+        let access = Access {
+            impersonate: Some(user.to_owned()),
+            ..self.access()?
+        };
         self.write_kubeconfig(user, &access)
     }
 
@@ -234,7 +254,10 @@ impl ControlPlane {
     /// # Errors
     /// When the account does not exist.
     pub async fn client_for_service_account(&self, namespace: &str, name: &str) -> Result<Client> {
-        self.access_of_service_account(namespace, name).await?.client().await
+        self.access_of_service_account(namespace, name)
+            .await?
+            .client()
+            .await
     }
 
     async fn access_of_service_account(&self, namespace: &str, name: &str) -> Result<Access> {
@@ -250,7 +273,9 @@ impl ControlPlane {
             .create_token_request(name, &PostParams::default(), &request)
             .await
             .with_context(|| format!("no token of the ServiceAccount {namespace}/{name}"))?;
-        let status = answer.status.context("a TokenRequest came back without a token")?;
+        let status = answer
+            .status
+            .context("a TokenRequest came back without a token")?;
         self.access_with(status.token)
     }
 
@@ -277,7 +302,11 @@ impl ControlPlane {
     /// # Errors
     /// When it is not running.
     pub fn apiserver_usage(&self) -> Result<Usage> {
-        self.running.apiserver.as_ref().context("the API server is not running")?.usage()
+        self.running
+            .apiserver
+            .as_ref()
+            .context("the API server is not running")?
+            .usage()
     }
 
     /// Processor time and memory of etcd (the first, if there are two).
@@ -285,7 +314,11 @@ impl ControlPlane {
     /// # Errors
     /// When it is not running.
     pub fn etcd_usage(&self) -> Result<Usage> {
-        self.running.etcd.first().context("etcd is not running")?.usage()
+        self.running
+            .etcd
+            .first()
+            .context("etcd is not running")?
+            .usage()
     }
 
     /// Counts the requests in the audit log, by user and verb. The option
@@ -305,13 +338,20 @@ impl ControlPlane {
     /// Ends everything; the folder goes as it would when dropped.
     pub async fn stop(self) {
         // Nothing in a test's etcd is worth a graceful end.
-        tokio::task::spawn_blocking(move || drop(self)).await.unwrap_or_default();
+        tokio::task::spawn_blocking(move || drop(self))
+            .await
+            .unwrap_or_default();
     }
 }
 
 impl Running {
     fn all(&self) -> impl Iterator<Item = &Process> {
-        let single = [&self.kwok, &self.scheduler, &self.controllers, &self.apiserver];
+        let single = [
+            &self.kwok,
+            &self.scheduler,
+            &self.controllers,
+            &self.apiserver,
+        ];
         single.into_iter().flatten().chain(&self.etcd)
     }
 
@@ -326,7 +366,10 @@ impl Running {
             &mut self.scheduler,
             &mut self.kwok,
         ];
-        others.into_iter().flatten().try_for_each(Process::check_running)
+        others
+            .into_iter()
+            .flatten()
+            .try_for_each(Process::check_running)
     }
 }
 
@@ -343,10 +386,18 @@ async fn wait_for_ca(
         // The file holds the server's certificate and that of its authority.
         if ca_pem.matches("-----END CERTIFICATE-----").count() >= 2 {
             let token = credentials.admin_token.clone();
-            return Ok(Access { url: components.url(), ca_pem, token, impersonate: None });
+            return Ok(Access {
+                url: components.url(),
+                ca_pem,
+                token,
+                impersonate: None,
+            });
         }
         if started.elapsed() > START_LIMIT {
-            bail!("kube-apiserver wrote no certificate in {} s", START_LIMIT.as_secs());
+            bail!(
+                "kube-apiserver wrote no certificate in {} s",
+                START_LIMIT.as_secs()
+            );
         }
         tokio::time::sleep(READY_POLL).await;
     }

@@ -107,13 +107,22 @@ impl CountingProxy {
     /// # Errors
     /// When the URL is not one, or no port is free.
     pub async fn start(target: &str) -> Result<Self> {
-        let target: Uri = target.parse().with_context(|| format!("{target:?} is no URL"))?;
-        let authority = target.authority().context("the target has no host")?.to_string();
+        let target: Uri = target
+            .parse()
+            .with_context(|| format!("{target:?} is no URL"))?;
+        let authority = target
+            .authority()
+            .context("the target has no host")?
+            .to_string();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
         let accepts = tokio::spawn(accept(listener, authority.into(), Arc::clone(&shared)));
-        Ok(Self { address, shared, _accepts: AbortOnDropHandle::new(accepts) })
+        Ok(Self {
+            address,
+            shared,
+            _accepts: AbortOnDropHandle::new(accepts),
+        })
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -124,7 +133,12 @@ impl CountingProxy {
     /// What went through since the start or the last [`CountingProxy::reset`].
     pub fn traffic(&self) -> Traffic {
         Traffic {
-            requests: self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            requests: self
+                .shared
+                .requests
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             sent_bytes: self.shared.sent_bytes.load(Ordering::Relaxed),
             received_bytes: self.shared.received_bytes.load(Ordering::Relaxed),
         }
@@ -132,7 +146,11 @@ impl CountingProxy {
 
     /// Counts from zero again.
     pub fn reset(&self) {
-        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.shared
+            .requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         self.shared.sent_bytes.store(0, Ordering::Relaxed);
         self.shared.received_bytes.store(0, Ordering::Relaxed);
     }
@@ -146,7 +164,11 @@ impl CountingProxy {
     /// Fails requests in `scope`, after the next `passes` of them, until
     /// [`CountingProxy::heal`].
     pub fn fail(&self, fault: Fault, scope: FaultScope, passes: u64) {
-        self.plan(Some(PlannedFault { fault, scope, passes }));
+        self.plan(Some(PlannedFault {
+            fault,
+            scope,
+            passes,
+        }));
     }
 
     /// Passes everything on again.
@@ -155,7 +177,11 @@ impl CountingProxy {
     }
 
     fn plan(&self, fault: Option<PlannedFault>) {
-        *self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+        *self
+            .shared
+            .fault
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = fault;
     }
 }
 
@@ -165,7 +191,12 @@ async fn accept(listener: TcpListener, target: Arc<str>, shared: Arc<Shared>) {
     loop {
         // A failed accept is the client's loss of one connection.
         if let Ok((stream, _)) = listener.accept().await {
-            let serve = serve(stream, Arc::clone(&target), Arc::clone(&shared), upstream.clone());
+            let serve = serve(
+                stream,
+                Arc::clone(&target),
+                Arc::clone(&shared),
+                upstream.clone(),
+            );
             connections.spawn(serve);
         }
         while connections.try_join_next().is_some() {}
@@ -174,7 +205,8 @@ async fn accept(listener: TcpListener, target: Arc<str>, shared: Arc<Shared>) {
 
 async fn serve(stream: TcpStream, target: Arc<str>, shared: Arc<Shared>, upstream: Upstream) {
     let answer = service_fn(move |request| {
-        let (target, shared, upstream) = (Arc::clone(&target), Arc::clone(&shared), upstream.clone());
+        let (target, shared, upstream) =
+            (Arc::clone(&target), Arc::clone(&shared), upstream.clone());
         async move { pass_on(request, &target, &shared, &upstream).await }
     });
     // Small requests and answers alternate: waiting to fill packets costs 40 ms.
@@ -204,17 +236,24 @@ async fn pass_on(
     parts.uri = format!("http://{target}{path}").parse()?;
     let counted = Arc::clone(shared);
     let body = body.map_frame(move |frame| {
-        counted.sent_bytes.fetch_add(data_bytes(&frame), Ordering::Relaxed);
+        counted
+            .sent_bytes
+            .fetch_add(data_bytes(&frame), Ordering::Relaxed);
         frame
     });
-    let Ok(response) = upstream.request(Request::from_parts(parts, body.boxed())).await else {
+    let Ok(response) = upstream
+        .request(Request::from_parts(parts, body.boxed()))
+        .await
+    else {
         // The server is down: its clients see that as a broken connection.
         return Err(anyhow!("the server behind the proxy does not answer"));
     };
     let counted = Arc::clone(shared);
     Ok(response.map(|body| {
         let body = body.map_frame(move |frame| {
-            counted.received_bytes.fetch_add(data_bytes(&frame), Ordering::Relaxed);
+            counted
+                .received_bytes
+                .fetch_add(data_bytes(&frame), Ordering::Relaxed);
             frame
         });
         body.boxed()
@@ -234,15 +273,24 @@ async fn fail(fault: Fault) -> Result<Response<Body>> {
         Fault::Hang => return std::future::pending().await,
     };
     let body = format!("<Error><Code>{code}</Code><Message>planned by the test</Message></Error>");
-    let body = Full::from(body).map_err(|never: Infallible| match never {}).boxed();
-    Ok(Response::builder().status(status).header("content-type", "application/xml").body(body)?)
+    let body = Full::from(body)
+        .map_err(|never: Infallible| match never {})
+        .boxed();
+    Ok(Response::builder()
+        .status(status)
+        .header("content-type", "application/xml")
+        .body(body)?)
 }
 
 impl Shared {
     fn count(&self, request: &Request<Incoming>) {
         let query = request.uri().query().unwrap_or_default();
         let is_listing = request.method() == Method::GET && query.contains("list-type=2");
-        let verb = if is_listing { "LIST" } else { request.method().as_str() };
+        let verb = if is_listing {
+            "LIST"
+        } else {
+            request.method().as_str()
+        };
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         *requests.entry(verb.to_owned()).or_default() += 1;
     }

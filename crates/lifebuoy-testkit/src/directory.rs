@@ -30,7 +30,9 @@ impl TestDirectory {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();
         let thread = std::thread::current();
-        let running = thread.name().filter(|name| !matches!(*name, "main" | "tokio-runtime-worker"));
+        let running = thread
+            .name()
+            .filter(|name| !matches!(*name, "main" | "tokio-runtime-worker"));
         let name = match running {
             Some(running) => format!("{}.{test}", running.replace("::", ".")),
             None => test.to_owned(),

@@ -50,7 +50,11 @@ impl CommandLine {
     async fn new(tool: Tool, kubeconfig: PathBuf, home: PathBuf) -> Result<Self> {
         let tools = ensure_async(&[tool]).await?;
         std::fs::create_dir_all(&home)?;
-        Ok(Self { program: tools.get(tool)?.to_owned(), kubeconfig, home })
+        Ok(Self {
+            program: tools.get(tool)?.to_owned(),
+            kubeconfig,
+            home,
+        })
     }
 
     /// The program's path.
@@ -75,7 +79,10 @@ impl CommandLine {
         args: impl IntoIterator<Item = A>,
         input: &str,
     ) -> Result<String> {
-        let args: Vec<_> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        let args: Vec<_> = args
+            .into_iter()
+            .map(|arg| arg.as_ref().to_owned())
+            .collect();
         let finished = self.output(&args, input).await?;
         if finished.code != 0 {
             let name = self.program.file_name().unwrap_or_default();
@@ -113,7 +120,10 @@ impl CommandLine {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {}", self.program.display()))?;
-        let mut stdin = child.stdin.take().context("the child has no standard input")?;
+        let mut stdin = child
+            .stdin
+            .take()
+            .context("the child has no standard input")?;
         let input = input.to_owned();
         let feed = async move {
             // A program that ends without reading its input says why itself.

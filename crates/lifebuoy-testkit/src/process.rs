@@ -63,14 +63,16 @@ impl ProcessSpec {
     /// Adds arguments.
     #[must_use]
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
-        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.args
+            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
     /// Sets an environment variable on top of those of this process.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.environment
+            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -123,7 +125,11 @@ impl Process {
         let command = spec.command()?;
         let child = spawn_on_lasting_thread(command)
             .with_context(|| format!("cannot start {} ({})", spec.name, spec.program.display()))?;
-        Ok(Self { name: spec.name, log: spec.log, child })
+        Ok(Self {
+            name: spec.name,
+            log: spec.log,
+            child,
+        })
     }
 
     /// What messages call it.
@@ -228,8 +234,7 @@ impl Process {
         if let Some(status) = self.exited()? {
             bail!("{} has ended already: {status}", self.name);
         }
-        deathsig::send(self.pid(), signal)
-            .with_context(|| format!("cannot signal {}", self.name))
+        deathsig::send(self.pid(), signal).with_context(|| format!("cannot signal {}", self.name))
     }
 
     /// Sends SIGKILL to the whole group and waits for the child's end.
@@ -308,5 +313,7 @@ fn spawn_on_lasting_thread(command: Command) -> Result<Child> {
         .map_err(|_| anyhow!("a thread panicked while it started a process"))?
         .send((command, answer))
         .map_err(|_| anyhow!("the thread that starts processes has ended"))?;
-    Ok(child.recv().context("the thread that starts processes has ended")??)
+    Ok(child
+        .recv()
+        .context("the thread that starts processes has ended")??)
 }

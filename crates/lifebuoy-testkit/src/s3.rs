@@ -58,9 +58,19 @@ impl S3Server {
         }
         let folder = folder.canonicalize()?;
         let root = S3User::random(Rights::Everything);
-        let users = vec![S3User::random(Rights::ReadOnly), S3User::random(Rights::WriteWithoutList)];
+        let users = vec![
+            S3User::random(Rights::ReadOnly),
+            S3User::random(Rights::WriteWithoutList),
+        ];
         users::write(&folder.join("users"), &users)?;
-        let mut server = Self { process: None, tools, folder, port: 0, root, users };
+        let mut server = Self {
+            process: None,
+            tools,
+            folder,
+            port: 0,
+            root,
+            users,
+        };
         let mut attempt = 1;
         loop {
             server.port = ports::free()?;
@@ -82,7 +92,12 @@ impl S3Server {
     pub async fn restart(&mut self) -> Result<()> {
         self.stop();
         let spec = ProcessSpec::new("versitygw", self.tools.get(Tool::Versitygw)?, self.log())
-            .args(["--port", &format!("127.0.0.1:{}", self.port), "--quiet", "--iam-dir"])
+            .args([
+                "--port",
+                &format!("127.0.0.1:{}", self.port),
+                "--quiet",
+                "--iam-dir",
+            ])
             .arg(self.folder.join("users"))
             .arg("posix")
             .arg(self.folder.join("data"))
@@ -98,7 +113,10 @@ impl S3Server {
                 return Ok(());
             }
             if started.elapsed() > START_LIMIT {
-                bail!("versitygw does not answer; its log is {}", self.log().display());
+                bail!(
+                    "versitygw does not answer; its log is {}",
+                    self.log().display()
+                );
             }
             tokio::time::sleep(READY_POLL).await;
         }
@@ -106,12 +124,17 @@ impl S3Server {
 
     async fn make_bucket(&self) -> Result<()> {
         if !self.bucket_directory().is_dir() {
-            self.request(Method::PUT, &format!("/{BUCKET}"), Vec::new()).await?;
+            self.request(Method::PUT, &format!("/{BUCKET}"), Vec::new())
+                .await?;
         }
         let policy = users::policy(BUCKET, &self.users);
-        self.request(Method::PUT, &format!("/{BUCKET}?policy="), policy.to_string().into_bytes())
-            .await
-            .context("the S3 server refused the bucket policy")?;
+        self.request(
+            Method::PUT,
+            &format!("/{BUCKET}?policy="),
+            policy.to_string().into_bytes(),
+        )
+        .await
+        .context("the S3 server refused the bucket policy")?;
         Ok(())
     }
 
@@ -181,7 +204,9 @@ impl S3Server {
     }
 
     fn log_says(&self, text: &str) -> bool {
-        fs::read_to_string(self.log()).unwrap_or_default().contains(text)
+        fs::read_to_string(self.log())
+            .unwrap_or_default()
+            .contains(text)
     }
 
     /// The process, while it runs.

@@ -163,7 +163,8 @@ impl Module {
         let mut hasher = blake3::Hasher::new();
         for name in ["go.mod", "go.sum"] {
             let path = self.source().join(name);
-            let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text =
+                fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
             hasher.update(&(text.len() as u64).to_le_bytes());
             hasher.update(&text);
         }
@@ -299,7 +300,9 @@ fn build(module: Module, tools: &[Tool], folder: &Path, progress: &dyn Fn(&str))
     let started = Instant::now();
 
     // On the same file system as the goal, so that the renames are atomic.
-    let stage = tempfile::Builder::new().prefix(".stage-").tempdir_in(folder)?;
+    let stage = tempfile::Builder::new()
+        .prefix(".stage-")
+        .tempdir_in(folder)?;
     let output = match tools {
         [only] => stage.path().join(only.binary()).into_os_string(),
         _ => stage.path().join("").into_os_string(),
@@ -328,7 +331,10 @@ fn build(module: Module, tools: &[Tool], folder: &Path, progress: &dyn Fn(&str))
         fs::rename(stage.path().join(tool.binary()), folder.join(tool.binary()))
             .with_context(|| format!("the build did not make {}", tool.binary()))?;
     }
-    progress(&format!("built {names} in {:.0} s", started.elapsed().as_secs_f64()));
+    progress(&format!(
+        "built {names} in {:.0} s",
+        started.elapsed().as_secs_f64()
+    ));
     Ok(())
 }
 
@@ -342,9 +348,15 @@ fn wait_loudly(
         if let Some(status) = process.wait_for(PROGRESS_INTERVAL)? {
             return Ok(status);
         }
-        progress(&format!("still building {names}, {:.0} s", started.elapsed().as_secs_f64()));
+        progress(&format!(
+            "still building {names}, {:.0} s",
+            started.elapsed().as_secs_f64()
+        ));
     }
-    bail!("the build of {names} took longer than {} s", BUILD_LIMIT.as_secs());
+    bail!(
+        "the build of {names} took longer than {} s",
+        BUILD_LIMIT.as_secs()
+    );
 }
 
 fn find_go() -> Result<PathBuf> {

@@ -40,7 +40,10 @@ struct User {
 impl RequestCounts {
     pub(super) fn read(log: &Path) -> Result<Self> {
         let file = File::open(log).with_context(|| {
-            format!("no audit log at {}: was the option `audit` on?", log.display())
+            format!(
+                "no audit log at {}: was the option `audit` on?",
+                log.display()
+            )
         })?;
         let mut counts = Self::default();
         for line in BufReader::new(file).lines() {

@@ -123,10 +123,19 @@ impl Components {
             .arg("--advertise-address=127.0.0.1")
             .arg(format!("--secure-port={}", self.ports.apiserver))
             .arg(format!("--cert-dir={folder}/certificates"))
-            .arg(format!("--service-account-key-file={folder}/{}", credentials::PUBLIC_KEY))
-            .arg(format!("--service-account-signing-key-file={folder}/{}", credentials::PRIVATE_KEY))
+            .arg(format!(
+                "--service-account-key-file={folder}/{}",
+                credentials::PUBLIC_KEY
+            ))
+            .arg(format!(
+                "--service-account-signing-key-file={folder}/{}",
+                credentials::PRIVATE_KEY
+            ))
             .arg("--service-account-issuer=https://kubernetes.default.svc")
-            .arg(format!("--token-auth-file={folder}/{}", credentials::TOKENS))
+            .arg(format!(
+                "--token-auth-file={folder}/{}",
+                credentials::TOKENS
+            ))
             .arg("--authorization-mode=Node,RBAC")
             .arg("--service-cluster-ip-range=10.96.0.0/16")
             .arg("--allow-privileged")
@@ -138,7 +147,10 @@ impl Components {
             spec = spec.arg(format!("--etcd-servers-overrides={resource}#{url}"));
         }
         if let Some(interval) = self.options.compaction_interval {
-            spec = spec.arg(format!("--etcd-compaction-interval={}ms", interval.as_millis()));
+            spec = spec.arg(format!(
+                "--etcd-compaction-interval={}ms",
+                interval.as_millis()
+            ));
         }
         if self.options.audit {
             spec = spec
@@ -163,7 +175,10 @@ impl Components {
         let spec = self
             .spec(Tool::KubeControllerManager)?
             .arg(format!("--kubeconfig={}", self.kubeconfig().display()))
-            .arg(format!("--service-account-private-key-file={folder}/{}", credentials::PRIVATE_KEY))
+            .arg(format!(
+                "--service-account-private-key-file={folder}/{}",
+                credentials::PRIVATE_KEY
+            ))
             .arg(format!("--root-ca-file={}", self.ca_file().display()))
             .arg("--use-service-account-credentials")
             .arg("--leader-elect=false")
@@ -185,7 +200,10 @@ impl Components {
             .arg("--leader-elect=false")
             .arg("--bind-address=127.0.0.1")
             .arg(format!("--secure-port={}", self.ports.scheduler))
-            .arg(format!("--cert-dir={}/certificates-scheduler", self.folder.display()));
+            .arg(format!(
+                "--cert-dir={}/certificates-scheduler",
+                self.folder.display()
+            ));
         Ok(Some(Process::spawn(spec)?))
     }
 

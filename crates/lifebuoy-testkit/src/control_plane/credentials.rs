@@ -30,10 +30,17 @@ impl Credentials {
     pub(super) fn write(folder: &Path) -> Result<Self> {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING)
             .map_err(|_| anyhow!("cannot make a key pair"))?;
-        let private = pair.to_pkcs8v1().map_err(|_| anyhow!("cannot encode a key"))?;
-        let public: PublicKeyX509Der<'_> =
-            pair.public_key().as_der().map_err(|_| anyhow!("cannot encode a key"))?;
-        fs::write(folder.join(PRIVATE_KEY), pem("PRIVATE KEY", private.as_ref()))?;
+        let private = pair
+            .to_pkcs8v1()
+            .map_err(|_| anyhow!("cannot encode a key"))?;
+        let public: PublicKeyX509Der<'_> = pair
+            .public_key()
+            .as_der()
+            .map_err(|_| anyhow!("cannot encode a key"))?;
+        fs::write(
+            folder.join(PRIVATE_KEY),
+            pem("PRIVATE KEY", private.as_ref()),
+        )?;
         fs::write(folder.join(PUBLIC_KEY), pem("PUBLIC KEY", public.as_ref()))?;
 
         let admin_token = format!("{:032x}", rand::random::<u128>());

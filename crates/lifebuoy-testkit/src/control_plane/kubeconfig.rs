@@ -19,14 +19,21 @@ pub struct Access {
 // By hand, so that no token gets into a log.
 impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Access").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Access")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
     }
 }
 
 impl Access {
     /// The text of a kubeconfig with one context called `name`.
     pub fn kubeconfig(&self, name: &str) -> String {
-        let Self { url, ca_pem, token, impersonate } = self;
+        let Self {
+            url,
+            ca_pem,
+            token,
+            impersonate,
+        } = self;
         let ca = BASE64_STANDARD.encode(ca_pem);
         let acting = match impersonate {
             Some(user) => format!("\n    as: {user:?}"),

@@ -47,7 +47,11 @@ impl ControlPlaneOptions {
 
     /// An API server and nothing that acts on its own.
     pub fn bare(name: impl Into<String>) -> Self {
-        Self { controllers: false, scheduler: false, ..Self::named(name) }
+        Self {
+            controllers: false,
+            scheduler: false,
+            ..Self::named(name)
+        }
     }
 
     pub(super) fn tools(&self) -> Vec<Tool> {

@@ -11,8 +11,8 @@ use hyper_util::rt::TokioExecutor;
 use object_store::aws::{AwsAuthorizer, AwsCredential};
 use object_store::client::HttpRequestBody;
 
-use super::users::S3User;
 use super::REGION;
+use super::users::S3User;
 
 /// Sends one request to `endpoint` and returns the answer's body.
 pub(super) async fn request(
@@ -34,11 +34,17 @@ pub(super) async fn request(
         .body(HttpRequestBody::from(body.clone()))?;
     AwsAuthorizer::new(&credential, "s3", REGION).try_authorize(&mut request, None)?;
     let (mut parts, _) = request.into_parts();
-    let host = parts.uri.authority().context("the endpoint has no host")?.as_str();
+    let host = parts
+        .uri
+        .authority()
+        .context("the endpoint has no host")?
+        .as_str();
     parts.headers.insert(HOST, HeaderValue::from_str(host)?);
 
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
-    let response = client.request(Request::from_parts(parts, Full::new(body))).await?;
+    let response = client
+        .request(Request::from_parts(parts, Full::new(body)))
+        .await?;
     let status = response.status();
     let answer = response.into_body().collect().await?.to_bytes();
     let answer = String::from_utf8_lossy(&answer).into_owned();

@@ -73,9 +73,10 @@ pub(super) fn policy(bucket: &str, users: &[S3User]) -> Value {
         let (on_objects, on_bucket): (&[&str], &[&str]) = match user.rights {
             Rights::Everything => (&["s3:*"], &["s3:*"]),
             Rights::ReadOnly => (&["s3:GetObject"], &["s3:ListBucket"]),
-            Rights::WriteWithoutList => {
-                (&["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], &["s3:GetBucketLocation"])
-            }
+            Rights::WriteWithoutList => (
+                &["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+                &["s3:GetBucketLocation"],
+            ),
         };
         let principal = json!({ "AWS": [user.access_key] });
         statements.push(json!({
