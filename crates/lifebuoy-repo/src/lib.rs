@@ -1,0 +1,52 @@
+//! A content-addressed, encrypted, append-only store over object storage, for
+//! many writers at a time. `docs/format.md` says what is in the bucket.
+//!
+//! ```text
+//! Location ─open→ store ─init|open→ Repository ─begin→ Writer ─put, put, …→ commit ─→ Snapshot
+//!                                        └────reader→ Reader ─get→ chunk
+//! ```
+//!
+//! It knows nothing of Kubernetes, and deletes and overwrites nothing.
+#![forbid(unsafe_code)]
+
+mod compress;
+mod crypto;
+mod error;
+mod format;
+mod header;
+mod ids;
+mod index;
+mod keyslot;
+mod location;
+mod names;
+mod pack;
+mod probe;
+mod reader;
+mod record;
+mod repository;
+mod sessions;
+mod store;
+mod verify;
+mod wire;
+mod writer;
+
+pub use error::{Error, Result};
+pub use format::Access;
+pub use header::FORMAT_VERSION;
+pub use ids::{ChunkId, ClusterKey, ParseIdError, RepositoryId, SessionId};
+pub use keyslot::{KdfCost, Passphrase};
+pub use location::{Credentials, Location, LocationOptions};
+pub use names::ChunkKind;
+pub use object_store::ObjectStore;
+pub use pack::CHUNK_BYTES_MAX;
+pub use probe::{StoreAbilities, probe_store};
+pub use reader::Reader;
+pub use record::{
+    End, LABEL_BYTES_MAX, Purpose, REASON_BYTES_MAX, SUMMARY_BYTES_MAX, Snapshot,
+};
+pub use repository::Repository;
+pub use sessions::Snapshots;
+pub use store::{Cause, Operation};
+pub use verify::Checked;
+pub use wire::Damage;
+pub use writer::{SessionRequest, WriteStats, Writer};

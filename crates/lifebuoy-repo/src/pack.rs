@@ -1,0 +1,283 @@
+//! Packs: chunks of one session in one object, `docs/format.md` section 7.
+//! Never does I/O; what is larger than a pack is refused, never split.
+
+use bytes::Bytes;
+
+use crate::{
+    compress::{Codec, Encoded},
+    crypto::{Keys, TAG_BYTES, Triple, same},
+    header::{FORMAT_VERSION, HEADER_BYTES, expect_header, header},
+    ids::{ChunkId, RepositoryId},
+    names::PackName,
+    record::PackEntry,
+    wire::{Damage, Fields},
+};
+
+/// Longest chunk, in bytes of plain data.
+pub const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest pack, in bytes.
+pub(crate) const PACK_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub(crate) const PACK_CHUNKS_MAX: usize = 65_536;
+
+pub(crate) const CHUNKS_OFFSET: usize = HEADER_BYTES + 32;
+const FOOTER_BYTES: usize = 68;
+const HASH_BYTES: usize = 32;
+
+const PAGE_BYTES: usize = 4096;
+const TRAILER_POSITION: u32 = u32::MAX;
+const NO_CHUNK: ChunkId = ChunkId::from_bytes([0; 32]);
+
+// One chunk that does not compress always fits into an empty pack.
+const _: () = assert!(CHUNK_BYTES_MAX + 2 * PAGE_BYTES < PACK_BYTES_MAX);
+
+/// One chunk as a trailer or index lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChunkEntry {
+    pub(crate) id: ChunkId,
+    pub(crate) codec: Codec,
+    pub(crate) raw: u32,
+    pub(crate) stored: u32,
+}
+
+impl ChunkEntry {
+    pub(crate) const BYTES: usize = 41;
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.id.as_bytes());
+        out.push(self.codec.byte());
+        out.extend_from_slice(&self.raw.to_le_bytes());
+        out.extend_from_slice(&self.stored.to_le_bytes());
+    }
+
+    fn decode(fields: &mut Fields<'_>) -> Result<Self, Damage> {
+        let id = ChunkId::from_bytes(fields.array()?);
+        let codec = Codec::from_byte(fields.u8()?).ok_or(Damage::Field("codec"))?;
+        let raw = fields.u32()?;
+        let stored = fields.u32()?;
+        if raw as usize > CHUNK_BYTES_MAX {
+            return Err(Damage::Field("raw length"));
+        }
+        // A chunk is compressed only where that makes it shorter.
+        let longest = raw as usize + TAG_BYTES;
+        let fits = match codec {
+            Codec::Stored => stored as usize == longest,
+            Codec::Zstd => (TAG_BYTES..longest).contains(&(stored as usize)),
+        };
+        if !fits {
+            return Err(Damage::Field("stored length"));
+        }
+        Ok(Self { id, codec, raw, stored })
+    }
+
+    pub(crate) fn decode_all(fields: &mut Fields<'_>) -> Result<Vec<Self>, Damage> {
+        let count = fields.count(Self::BYTES)?;
+        (0..count).map(|_| Self::decode(fields)).collect()
+    }
+
+    /// The offset behind the last of these chunks in their pack.
+    pub(crate) fn end_of_all(chunks: &[Self]) -> u64 {
+        chunks.iter().map(|chunk| u64::from(chunk.stored)).sum::<u64>() + CHUNKS_OFFSET as u64
+    }
+}
+
+/// The AAD of a chunk or trailer: everything that says where it belongs.
+fn aad(repository: RepositoryId, name: PackName, position: u32, entry: &ChunkEntry) -> [u8; 80] {
+    let mut out = [0; 80];
+    out[0..2].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    out[2..18].copy_from_slice(repository.as_bytes());
+    out[18] = name.kind.object_type().byte();
+    out[19..35].copy_from_slice(name.session.as_bytes());
+    out[35..39].copy_from_slice(&name.number.to_le_bytes());
+    out[39..43].copy_from_slice(&position.to_le_bytes());
+    out[43..75].copy_from_slice(entry.id.as_bytes());
+    out[75] = entry.codec.byte();
+    out[76..80].copy_from_slice(&entry.raw.to_le_bytes());
+    out
+}
+
+fn nonce(triple: &Triple, position: u32, entry: &ChunkEntry) -> [u8; 12] {
+    triple.nonce(&[
+        &position.to_le_bytes(),
+        entry.id.as_bytes(),
+        &entry.stored.to_le_bytes(),
+    ])
+}
+
+fn trailer_entry(plain: usize, stored: usize) -> Result<ChunkEntry, Damage> {
+    Ok(ChunkEntry {
+        id: NO_CHUNK,
+        codec: Codec::Stored,
+        raw: u32::try_from(plain).map_err(|_| Damage::TooLong)?,
+        stored: u32::try_from(stored).map_err(|_| Damage::TooLong)?,
+    })
+}
+
+/// Decrypts one chunk of a pack. The caller decodes it and checks its id.
+pub(crate) fn open_chunk(
+    triple: &Triple,
+    repository: RepositoryId,
+    name: PackName,
+    position: u32,
+    entry: &ChunkEntry,
+    sealed: &[u8],
+) -> Result<Vec<u8>, Damage> {
+    if sealed.len() != entry.stored as usize {
+        return Err(Damage::Truncated);
+    }
+    let nonce = nonce(triple, position, entry);
+    let aad = aad(repository, name, position, entry);
+    triple.cipher().open(&nonce, &aad, sealed)
+}
+
+/// A pack that is being filled.
+pub(crate) struct PackBuilder {
+    repository: RepositoryId,
+    name: PackName,
+    triple: Triple,
+    out: Vec<u8>,
+    chunks: Vec<ChunkEntry>,
+}
+
+/// A finished pack: its object and its entry in the index.
+pub(crate) struct SealedPack {
+    pub(crate) name: PackName,
+    pub(crate) bytes: Bytes,
+    pub(crate) entry: PackEntry,
+}
+
+impl PackBuilder {
+    /// `capacity` bytes are reserved, not touched: a small pack costs little.
+    pub(crate) fn new(
+        keys: &Keys,
+        repository: RepositoryId,
+        random: &[u8; 32],
+        name: PackName,
+        capacity: usize,
+    ) -> Self {
+        let kind = name.kind.object_type();
+        let mut out = Vec::with_capacity(capacity);
+        out.extend_from_slice(&header(kind));
+        out.extend_from_slice(random);
+        Self {
+            repository,
+            name,
+            triple: keys.pack(random, name.number, kind),
+            out,
+            chunks: Vec::new(),
+        }
+    }
+
+    /// How long the pack is if it gets one more chunk of this encoded length.
+    pub(crate) fn len_with(&self, encoded: usize) -> usize {
+        let trailer = 4 + (self.chunks.len() + 1) * ChunkEntry::BYTES + TAG_BYTES;
+        (self.out.len() + encoded + TAG_BYTES + trailer + FOOTER_BYTES)
+            .next_multiple_of(PAGE_BYTES)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.chunks.len() >= PACK_CHUNKS_MAX
+    }
+
+    pub(crate) fn push(&mut self, id: ChunkId, chunk: &Encoded<'_>) -> Result<(), Damage> {
+        if self.is_full() || self.len_with(chunk.bytes.len()) > PACK_BYTES_MAX {
+            return Err(Damage::TooLong);
+        }
+        let entry = ChunkEntry {
+            id,
+            codec: chunk.codec,
+            raw: u32::try_from(chunk.raw).map_err(|_| Damage::TooLong)?,
+            stored: u32::try_from(chunk.bytes.len() + TAG_BYTES).map_err(|_| Damage::TooLong)?,
+        };
+        let position = u32::try_from(self.chunks.len()).map_err(|_| Damage::TooLong)?;
+        self.out.extend_from_slice(&chunk.bytes);
+        let from = self.out.len() - chunk.bytes.len();
+        self.seal(position, &entry, from)?;
+        self.chunks.push(entry);
+        Ok(())
+    }
+
+    fn seal(&mut self, position: u32, entry: &ChunkEntry, from: usize) -> Result<(), Damage> {
+        let nonce = nonce(&self.triple, position, entry);
+        let aad = aad(self.repository, self.name, position, entry);
+        self.triple.cipher().seal(&nonce, &aad, &mut self.out, from)
+    }
+
+    pub(crate) fn finish(mut self) -> Result<SealedPack, Damage> {
+        let from = self.out.len();
+        let plain = 4 + self.chunks.len() * ChunkEntry::BYTES;
+        let total = from + plain + TAG_BYTES + FOOTER_BYTES;
+        let padded = plain + total.next_multiple_of(PAGE_BYTES) - total;
+
+        let count = u32::try_from(self.chunks.len()).map_err(|_| Damage::TooLong)?;
+        self.out.extend_from_slice(&count.to_le_bytes());
+        for chunk in &self.chunks {
+            chunk.encode(&mut self.out);
+        }
+        self.out.resize(from + padded, 0);
+        let trailer = trailer_entry(padded, padded + TAG_BYTES)?;
+        self.seal(TRAILER_POSITION, &trailer, from)?;
+
+        self.out.extend_from_slice(&trailer.stored.to_le_bytes());
+        self.out.extend_from_slice(&self.triple.commitment);
+        let hash = blake3::hash(&self.out);
+        self.out.extend_from_slice(hash.as_bytes());
+        let entry = PackEntry {
+            number: self.name.number,
+            kind: self.name.kind,
+            length: u32::try_from(self.out.len()).map_err(|_| Damage::TooLong)?,
+            commitment: self.triple.commitment,
+            chunks: self.chunks,
+        };
+        Ok(SealedPack { name: self.name, bytes: self.out.into(), entry })
+    }
+}
+
+/// Reads the trailer of an entire pack, with every check but those of its
+/// chunks: header, hash, commitment, and that it is as long as it says.
+pub(crate) fn read_pack(
+    keys: &Keys,
+    repository: RepositoryId,
+    name: PackName,
+    bytes: &[u8],
+) -> Result<(Triple, PackEntry), Damage> {
+    if bytes.len() > PACK_BYTES_MAX {
+        return Err(Damage::TooLong);
+    }
+    let kind = name.kind.object_type();
+    let mut fields = Fields::new(bytes);
+    expect_header(&mut fields, kind)?;
+    let triple = keys.pack(&fields.array()?, name.number, kind);
+    let body = bytes
+        .len()
+        .checked_sub(FOOTER_BYTES)
+        .filter(|end| *end >= CHUNKS_OFFSET)
+        .ok_or(Damage::Truncated)?;
+    let (hashed, hash) = bytes.split_at(bytes.len() - HASH_BYTES);
+    if !same(blake3::hash(hashed).as_bytes(), hash) {
+        return Err(Damage::Checksum);
+    }
+    let mut footer = Fields::new(&bytes[body..]);
+    let stored = footer.u32()? as usize;
+    let commitment = footer.array()?;
+    triple.check(&commitment)?;
+
+    let from = body
+        .checked_sub(stored)
+        .filter(|from| *from >= CHUNKS_OFFSET && stored >= TAG_BYTES)
+        .ok_or(Damage::Field("trailer length"))?;
+    let entry = trailer_entry(stored - TAG_BYTES, stored)?;
+    let sealed = &bytes[from..body];
+    let plain = open_chunk(&triple, repository, name, TRAILER_POSITION, &entry, sealed)?;
+    let mut fields = Fields::new(&plain);
+    let chunks = ChunkEntry::decode_all(&mut fields)?;
+    fields.padding(PAGE_BYTES)?;
+    if chunks.is_empty() || chunks.len() > PACK_CHUNKS_MAX {
+        return Err(Damage::Field("number of chunks"));
+    }
+    if ChunkEntry::end_of_all(&chunks) != from as u64 {
+        return Err(Damage::Field("stored length"));
+    }
+    let length = u32::try_from(bytes.len()).map_err(|_| Damage::TooLong)?;
+    let entry = PackEntry { number: name.number, kind: name.kind, length, commitment, chunks };
+    Ok((triple, entry))
+}

@@ -1,0 +1,362 @@
+//! Records: small authenticated objects outside packs, `docs/format.md` section 6.
+
+use bytes::Bytes;
+use rand::Rng;
+
+use crate::{
+    crypto::Keys,
+    error::{Error, Result},
+    header::{HEADER_BYTES, expect_header, header},
+    ids::{ChunkId, RepositoryId, SessionId},
+    names::{ChunkKind, ObjectType},
+    pack::{ChunkEntry, PACK_BYTES_MAX, PACK_CHUNKS_MAX},
+    wire::{Damage, Fields},
+};
+
+/// Longest label of a session, in bytes.
+pub const LABEL_BYTES_MAX: usize = 4 * 1024;
+/// Longest summary of a snapshot, in bytes.
+pub const SUMMARY_BYTES_MAX: usize = 64 * 1024;
+/// Longest reason of a forget, in bytes.
+pub const REASON_BYTES_MAX: usize = 1024;
+
+const PLAIN_BYTES_MAX: usize = 16 * 1024 * 1024;
+const CLEAR_BYTES: usize = 92;
+/// Longest record, in bytes.
+pub(crate) const RECORD_BYTES_MAX: usize = PLAIN_BYTES_MAX + 108;
+const PADDING_STEP: usize = 256;
+/// Clear and fixed bytes of a pack's entry in an index.
+const INDEX_PACK_BYTES: usize = 45;
+
+/// What a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Purpose {
+    /// One backup: commits one snapshot.
+    Backup,
+}
+
+impl Purpose {
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Backup => 1,
+        }
+    }
+}
+
+/// The body of `open`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OpenBody {
+    pub(crate) purpose: Purpose,
+    pub(crate) generation: u64,
+    pub(crate) random: [u8; 32],
+    pub(crate) label: Bytes,
+}
+
+/// The body of `end`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EndBody {
+    Committed {
+        generation: u64,
+        sequence: u64,
+        root: ChunkId,
+        packs: u32,
+        summary: Bytes,
+    },
+    Fenced {
+        generation: u64,
+    },
+}
+
+/// The body of `index`: what the packs of one session hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IndexBody {
+    pub(crate) random: [u8; 32],
+    pub(crate) packs: Vec<PackEntry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PackEntry {
+    pub(crate) number: u32,
+    pub(crate) kind: ChunkKind,
+    pub(crate) length: u32,
+    pub(crate) commitment: [u8; 32],
+    pub(crate) chunks: Vec<ChunkEntry>,
+}
+
+/// Seals and opens the records of one repository.
+pub(crate) struct Records<'a> {
+    pub(crate) keys: &'a Keys,
+    pub(crate) repository: RepositoryId,
+}
+
+impl Records<'_> {
+    fn aad(&self, head: &[u8], key: &str) -> Vec<u8> {
+        [head, self.repository.as_bytes(), key.as_bytes()].concat()
+    }
+
+    /// The bytes of a record with this body. Twice the same body gives other bytes.
+    pub(crate) fn seal(
+        &self,
+        key: &str,
+        kind: ObjectType,
+        body: &[u8],
+        rng: &mut impl Rng,
+    ) -> Result<Bytes> {
+        let mut salt = [0; 32];
+        rng.fill_bytes(&mut salt);
+        let triple = self.keys.record(kind, &salt);
+        let padded = body.len().next_multiple_of(PADDING_STEP);
+        if padded > PLAIN_BYTES_MAX {
+            return Err(Error::TooLarge {
+                what: "the index of a session",
+                actual: body.len(),
+                limit: PLAIN_BYTES_MAX,
+            });
+        }
+        let mut out = Vec::with_capacity(CLEAR_BYTES + padded + crate::crypto::TAG_BYTES);
+        let head = header(kind);
+        out.extend_from_slice(&head);
+        out.extend_from_slice(&salt);
+        out.extend_from_slice(&triple.commitment);
+        let mut plain = vec![0; padded];
+        plain[..body.len()].copy_from_slice(body);
+        let nonce = triple.nonce(&[&plain]);
+        out.extend_from_slice(&nonce);
+        out.extend_from_slice(&plain);
+        triple
+            .cipher()
+            .seal(&nonce, &self.aad(&head, key), &mut out, CLEAR_BYTES)
+            .map_err(|damage| Error::corrupt(key, damage))?;
+        Ok(out.into())
+    }
+
+    /// The padded body of a record.
+    pub(crate) fn open(&self, key: &str, kind: ObjectType, bytes: &[u8]) -> Result<Vec<u8>> {
+        self.open_bytes(key, kind, bytes)
+            .map_err(|damage| Error::corrupt(key, damage))
+    }
+
+    fn open_bytes(&self, key: &str, kind: ObjectType, bytes: &[u8]) -> Result<Vec<u8>, Damage> {
+        if bytes.len() > RECORD_BYTES_MAX {
+            return Err(Damage::TooLong);
+        }
+        let mut fields = Fields::new(bytes);
+        expect_header(&mut fields, kind)?;
+        let triple = self.keys.record(kind, &fields.array()?);
+        triple.check(&fields.array()?)?;
+        let nonce = fields.array()?;
+        let sealed = bytes.get(CLEAR_BYTES..).ok_or(Damage::Truncated)?;
+        let aad = self.aad(&bytes[..HEADER_BYTES], key);
+        triple.cipher().open(&nonce, &aad, sealed)
+    }
+}
+
+impl OpenBody {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64 + self.label.len());
+        out.push(self.purpose.byte());
+        out.extend_from_slice(&self.generation.to_le_bytes());
+        out.extend_from_slice(&self.random);
+        out.extend_from_slice(&[0; 16]);
+        // The caller has checked the length against LABEL_BYTES_MAX.
+        out.extend_from_slice(&(self.label.len() as u16).to_le_bytes());
+        out.extend_from_slice(&self.label);
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Damage> {
+        let mut fields = Fields::new(bytes);
+        if fields.u8()? != Purpose::Backup.byte() {
+            return Err(Damage::Field("purpose"));
+        }
+        let generation = fields.u64()?;
+        let random = fields.array()?;
+        fields.zeros(16, "parent")?;
+        let label = bounded(&mut fields, LABEL_BYTES_MAX, Width::U16, "label")?;
+        fields.padding(PADDING_STEP)?;
+        Ok(Self { purpose: Purpose::Backup, generation, random, label })
+    }
+}
+
+impl EndBody {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Committed { generation, sequence, root, packs, summary } => {
+                out.push(1);
+                out.extend_from_slice(&generation.to_le_bytes());
+                out.extend_from_slice(&sequence.to_le_bytes());
+                out.extend_from_slice(root.as_bytes());
+                out.extend_from_slice(&packs.to_le_bytes());
+                // The caller has checked the length against SUMMARY_BYTES_MAX.
+                out.extend_from_slice(&(summary.len() as u32).to_le_bytes());
+                out.extend_from_slice(summary);
+            }
+            Self::Fenced { generation } => {
+                out.push(2);
+                out.extend_from_slice(&generation.to_le_bytes());
+            }
+        }
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Damage> {
+        let mut fields = Fields::new(bytes);
+        let outcome = fields.u8()?;
+        let generation = fields.u64()?;
+        let body = match outcome {
+            1 => Self::Committed {
+                generation,
+                sequence: fields.u64()?,
+                root: ChunkId::from_bytes(fields.array()?),
+                packs: fields.u32()?,
+                summary: bounded(&mut fields, SUMMARY_BYTES_MAX, Width::U32, "summary")?,
+            },
+            2 => Self::Fenced { generation },
+            _ => return Err(Damage::Field("outcome")),
+        };
+        fields.padding(PADDING_STEP)?;
+        Ok(body)
+    }
+}
+
+impl IndexBody {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let chunks: usize = self.packs.iter().map(|pack| pack.chunks.len()).sum();
+        let mut out =
+            Vec::with_capacity(36 + self.packs.len() * INDEX_PACK_BYTES + chunks * ChunkEntry::BYTES);
+        out.extend_from_slice(&self.random);
+        out.extend_from_slice(&(self.packs.len() as u32).to_le_bytes());
+        for pack in &self.packs {
+            out.extend_from_slice(&pack.number.to_le_bytes());
+            out.push(pack.kind.object_type().byte());
+            out.extend_from_slice(&pack.length.to_le_bytes());
+            out.extend_from_slice(&pack.commitment);
+            out.extend_from_slice(&(pack.chunks.len() as u32).to_le_bytes());
+            for chunk in &pack.chunks {
+                chunk.encode(&mut out);
+            }
+        }
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Damage> {
+        let mut fields = Fields::new(bytes);
+        let random = fields.array()?;
+        let count = fields.count(INDEX_PACK_BYTES)?;
+        let mut packs: Vec<PackEntry> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let pack = PackEntry::decode(&mut fields)?;
+            if packs.last().is_some_and(|last| last.number >= pack.number) {
+                return Err(Damage::Field("pack number"));
+            }
+            packs.push(pack);
+        }
+        fields.padding(PADDING_STEP)?;
+        Ok(Self { random, packs })
+    }
+}
+
+impl PackEntry {
+    fn decode(fields: &mut Fields<'_>) -> Result<Self, Damage> {
+        let number = fields.u32()?;
+        let kind = ChunkKind::from_type(fields.u8()?).ok_or(Damage::Field("pack type"))?;
+        let length = fields.u32()?;
+        if usize::try_from(length).is_ok_and(|length| length > PACK_BYTES_MAX) {
+            return Err(Damage::Field("pack length"));
+        }
+        let commitment = fields.array()?;
+        let chunks = ChunkEntry::decode_all(fields)?;
+        if chunks.is_empty() || chunks.len() > PACK_CHUNKS_MAX {
+            return Err(Damage::Field("number of chunks"));
+        }
+        if ChunkEntry::end_of_all(&chunks) > u64::from(length) {
+            return Err(Damage::Field("stored length"));
+        }
+        Ok(Self { number, kind, length, commitment, chunks })
+    }
+}
+
+pub(crate) fn encode_forget(reason: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(2 + reason.len());
+    // The caller has checked the length against REASON_BYTES_MAX.
+    out.extend_from_slice(&(reason.len() as u16).to_le_bytes());
+    out.extend_from_slice(reason.as_bytes());
+    out
+}
+
+pub(crate) fn decode_forget(bytes: &[u8]) -> Result<String, Damage> {
+    let mut fields = Fields::new(bytes);
+    let reason = bounded(&mut fields, REASON_BYTES_MAX, Width::U16, "reason")?;
+    fields.padding(PADDING_STEP)?;
+    String::from_utf8(reason.into()).map_err(|_| Damage::Field("reason"))
+}
+
+pub(crate) fn encode_beat(n: u64) -> Vec<u8> {
+    n.to_le_bytes().to_vec()
+}
+
+pub(crate) fn decode_beat(bytes: &[u8]) -> Result<u64, Damage> {
+    let mut fields = Fields::new(bytes);
+    let n = fields.u64()?;
+    fields.padding(PADDING_STEP)?;
+    Ok(n)
+}
+
+enum Width {
+    U16,
+    U32,
+}
+
+fn bounded(
+    fields: &mut Fields<'_>,
+    limit: usize,
+    width: Width,
+    field: &'static str,
+) -> Result<Bytes, Damage> {
+    let len = match width {
+        Width::U16 => u32::from(fields.u16()?),
+        Width::U32 => fields.u32()?,
+    };
+    let len = usize::try_from(len).map_err(|_| Damage::Field(field))?;
+    if len > limit {
+        return Err(Damage::Field(field));
+    }
+    Ok(Bytes::copy_from_slice(fields.bytes(len)?))
+}
+
+/// The session whose end or index this is, checked by the key it lies under.
+pub(crate) fn decode_at<T>(
+    key: &str,
+    body: &[u8],
+    decode: impl FnOnce(&[u8]) -> Result<T, Damage>,
+) -> Result<T> {
+    decode(body).map_err(|damage| Error::corrupt(key, damage))
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// It committed this snapshot.
+    Committed(Snapshot),
+    /// It was given up and can never commit.
+    Fenced,
+}
+
+/// What a committed session points to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The session that committed it; its id is the snapshot's.
+    pub session: SessionId,
+    /// The cluster that wrote it.
+    pub cluster: crate::ids::ClusterKey,
+    /// Orders the snapshots of one cluster: a later backup has a higher one.
+    pub seq: u64,
+    /// The chunk that everything else hangs from.
+    pub root: ChunkId,
+    /// What the writer said about it, not longer than [`SUMMARY_BYTES_MAX`].
+    pub summary: Bytes,
+    /// True if somebody asked to forget it.
+    pub forgotten: bool,
+}
