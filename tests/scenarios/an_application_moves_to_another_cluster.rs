@@ -16,14 +16,14 @@ use crate::support::same;
 fn with_every_mapping_at_once() {
     scenario(async {
         let world = World::start("cloud-a").await?;
-        sample::deploy(&world.installation.cluster).await?;
+        sample::deploy(&world.client()).await?;
         let mut request = backup("everything", "main");
         request.spec.selection.namespaces = sample::NAMESPACES.map(str::to_owned).to_vec();
         let done = run(&world.client(), OPERATOR_NAMESPACE, request, SOON).await?;
         ensure!(done.complete(), "{}: {:?}", done.verdict(), done.status.map(|s| s.problems));
 
         let target = Installation::start(InstallationOptions::named("cloud-b")).await?;
-        sample::prepare_target(&target.cluster).await?;
+        lifebuoy_scenarios::prepare_target(&target.client()).await?;
         let client = target.client();
         world.store.declare(&client, OPERATOR_NAMESPACE, "main").await?;
         repository_ready(&client, OPERATOR_NAMESPACE, "main", SOON).await?;

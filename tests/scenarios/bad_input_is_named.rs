@@ -15,7 +15,7 @@ use lifebuoy_scenarios::{
     Ended, OPERATOR_NAMESPACE, SOON, Store, World, backup, create, from_snapshot, namespace,
     restore, run, scenario, unique, until,
 };
-use lifebuoy_testkit::Rights;
+use lifebuoy_testkit::s3::Rights;
 use serde_json::json;
 
 /// A snapshot of one namespace with a hundred ConfigMaps.
@@ -225,7 +225,7 @@ fn a_store_that_cannot_be_used_says_what_to_do() {
         let mut denied = world.store.clone();
         denied.credentials.insert("AWS_SECRET_ACCESS_KEY".to_owned(), "wrong".to_owned());
         condition_of(&client, &denied, "AccessDenied").await?;
-        condition_of(&client, &world.store.as_user(world.s3.user(Rights::WriteNoList)), "ListDenied")
+        condition_of(&client, &world.store.as_user(world.s3.user(Rights::WriteWithoutList)), "ListDenied")
             .await?;
 
         let name = unique("read-only");

@@ -82,7 +82,7 @@ fn at_twenty_random_moments() {
 /// An installation with the sample application in it.
 async fn prepared(name: &str) -> Result<World> {
     let world = World::start(name).await?;
-    sample::deploy(&world.installation.cluster).await?;
+    sample::deploy(&world.client()).await?;
     Ok(world)
 }
 

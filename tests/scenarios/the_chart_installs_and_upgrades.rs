@@ -10,7 +10,8 @@ use lifebuoy_scenarios::{
     Ended, Installation, InstallationOptions, OPERATOR_NAMESPACE, SOON, Store, World, backup, chart,
     helm, run, scenario,
 };
-use lifebuoy_testkit::{ControlPlane, ControlPlaneOptions, workspace_root};
+use lifebuoy_testkit::tools::workspace_root;
+use lifebuoy_testkit::{ControlPlane, ControlPlaneOptions};
 
 #[test]
 fn lint_finds_nothing_and_every_mode_renders() {

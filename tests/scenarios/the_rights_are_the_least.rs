@@ -26,7 +26,7 @@ fn the_capture_account_cannot_reach_nodes_pods_or_single_objects() {
             .kubeconfig_for_service_account(OPERATOR_NAMESPACE, &account)
             .await?;
         let home = world.installation.cluster.directory().join("capture-home");
-        let kubectl = lifebuoy_testkit::CommandLine::kubectl(kubeconfig, home).await?;
+        let kubectl = lifebuoy_testkit::kubectl::CommandLine::kubectl(kubeconfig, home).await?;
         for refused in [
             "get nodes/proxy",
             "get pods/exec",
@@ -79,7 +79,7 @@ fn a_backup_in_a_tenants_namespace_reads_nothing() {
         let after = installation.cluster.request_counts()?;
         let account = capture_account(&client).await?;
         let user = format!("system:serviceaccount:{OPERATOR_NAMESPACE}:{account}");
-        let lists = |counts: &lifebuoy_testkit::RequestCounts| {
+        let lists = |counts: &lifebuoy_testkit::control_plane::RequestCounts| {
             counts.of(&user).get("list").copied().unwrap_or_default()
         };
         ensure!(lists(&after) == lists(&before), "the operator has listed something for a tenant");

@@ -16,9 +16,9 @@ use lifebuoy_scenarios::{
     Ended, OPERATOR_NAMESPACE, SOON, Store, World, backup, create, operator_binary, run, scenario,
 };
 use lifebuoy_testkit::compare::Remapping;
-use lifebuoy_testkit::{
-    ControlPlane, ControlPlaneOptions, Rights, Tool, sample, tools, workspace_root,
-};
+use lifebuoy_testkit::s3::Rights;
+use lifebuoy_testkit::tools::workspace_root;
+use lifebuoy_testkit::{ControlPlane, ControlPlaneOptions, Tool, sample, tools};
 
 use crate::support::same;
 
@@ -37,7 +37,7 @@ fn the_document_leads_from_a_bare_cluster_to_an_equal_one() {
 async fn saved(name: &str) -> Result<World> {
     let world = World::start(name).await?;
     let client = world.client();
-    sample::deploy(&world.installation.cluster).await?;
+    sample::deploy(&world.client()).await?;
     let template = BackupTemplate {
         metadata: TemplateMetadata::default(),
         spec: backup("unused", "main").spec,

@@ -13,9 +13,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Container, Namespace};
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client};
-use lifebuoy_testkit::{
-    CommandLine, ControlPlane, ControlPlaneOptions, Process, ProcessSpec, workspace_root,
-};
+use lifebuoy_testkit::kubectl::CommandLine;
+use lifebuoy_testkit::tools::workspace_root;
+use lifebuoy_testkit::{ControlPlane, ControlPlaneOptions, Process, ProcessSpec};
 
 /// The namespace that the chart is installed in.
 pub const OPERATOR_NAMESPACE: &str = "lifebuoy";

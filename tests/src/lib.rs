@@ -3,10 +3,12 @@
 //!
 //! Never a scenario itself: those stand in `scenarios/`, one file a user story.
 
+mod application;
 mod installation;
 mod requests;
 mod world;
 
+pub use application::*;
 pub use installation::*;
 pub use requests::*;
 pub use world::*;

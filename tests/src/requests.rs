@@ -14,7 +14,8 @@ use lifebuoy_api::{
     RestoreMode, RestoreSource, RestoreSpec, RestoreVolumePolicy, Schedule, Selection,
     VolumePolicy, find, is_true,
 };
-use lifebuoy_testkit::{S3Server, S3User};
+use lifebuoy_testkit::S3Server;
+use lifebuoy_testkit::s3::S3User;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

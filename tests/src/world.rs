@@ -10,7 +10,9 @@ use anyhow::Result;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use lifebuoy_testkit::{CommandLine, S3Server, install_tls_provider, workspace_root};
+use lifebuoy_testkit::kubectl::CommandLine;
+use lifebuoy_testkit::tools::workspace_root;
+use lifebuoy_testkit::{S3Server, install_tls_provider};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 

@@ -76,12 +76,8 @@ pub(crate) async fn same(
     target: &kube::Client,
     remapping: &lifebuoy_testkit::compare::Remapping,
 ) -> Result<()> {
-    use lifebuoy_testkit::compare::{Picture, differences};
-    let scope = lifebuoy_testkit::sample::scope();
-    let expected = Picture::read(source, &scope).await?.expected(remapping);
-    let found = Picture::read(target, &scope.remapped(remapping)).await?;
-    anyhow::ensure!(expected.len() > 40, "only {} objects to compare", expected.len());
-    let different = differences(&expected, &found);
+    let (compared, different) = lifebuoy_scenarios::compare(source, target, remapping).await?;
+    anyhow::ensure!(compared > 40, "only {compared} objects to compare");
     anyhow::ensure!(different.is_empty(), "{} differences: {different:#?}", different.len());
     Ok(())
 }
