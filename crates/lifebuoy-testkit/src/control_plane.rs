@@ -2,7 +2,7 @@
 //! controllers, scheduler, and fake nodes when asked for.
 //!
 //! Any number run side by side. Dropping one ends all of its processes and
-//! removes its data, unless the test is panicking.
+//! removes its data; [`TestDirectory`] says when logs stay.
 
 mod audit;
 mod components;
@@ -279,6 +279,16 @@ impl ControlPlane {
         self.access_with(status.token)
     }
 
+    /// Adds a node that kwok plays. The option `kwok` must be on.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn add_fake_node(&self, name: &str) -> Result<()> {
+        let yaml = format!("{{apiVersion: v1, kind: Node, metadata: {{name: {name}}}}}");
+        crate::sample::apply_yaml(&self.client, &yaml).await?;
+        Ok(())
+    }
+
     /// Kills the API server at once, as a lost machine would. etcd goes on.
     pub fn kill_apiserver(&mut self) {
         self.running.apiserver = None;
@@ -335,8 +345,9 @@ impl ControlPlane {
         self.running.all().map(Process::pid).collect()
     }
 
-    /// Ends everything; the folder goes as it would when dropped.
-    pub async fn stop(self) {
+    /// Ends everything after a test that went well: the logs go, too.
+    pub async fn stop(mut self) {
+        self.directory.passed();
         // Nothing in a test's etcd is worth a graceful end.
         tokio::task::spawn_blocking(move || drop(self))
             .await

@@ -3,12 +3,11 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 
+use crate::process;
 use crate::tools::{Tool, ensure_async};
 
 /// A command line program bound to one kubeconfig.
@@ -107,30 +106,17 @@ impl CommandLine {
         args: impl IntoIterator<Item = A>,
         input: &str,
     ) -> Result<Finished> {
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .args(args)
             .env("KUBECONFIG", &self.kubeconfig)
             .env("HOME", &self.home)
             .env("HELM_CACHE_HOME", self.home.join("helm/cache"))
             .env("HELM_CONFIG_HOME", self.home.join("helm/config"))
-            .env("HELM_DATA_HOME", self.home.join("helm/data"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {}", self.program.display()))?;
-        let mut stdin = child
-            .stdin
-            .take()
-            .context("the child has no standard input")?;
-        let input = input.to_owned();
-        let feed = async move {
-            // A program that ends without reading its input says why itself.
-            let _ = stdin.write_all(input.as_bytes()).await;
-        };
-        let ((), output) = tokio::join!(feed, child.wait_with_output());
-        let output = output?;
+            .env("HELM_DATA_HOME", self.home.join("helm/data"));
+        let output = process::output(command, input)
+            .await
+            .with_context(|| format!("cannot run {}", self.program.display()))?;
         Ok(Finished {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

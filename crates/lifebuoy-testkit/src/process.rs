@@ -10,8 +10,9 @@ mod usage;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -288,6 +289,46 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Runs a command to its end with `input` as its standard input, and returns
+/// what it printed. Dropping the future kills it.
+///
+/// # Errors
+/// When it cannot be started.
+pub(crate) async fn output(mut command: Command, input: &str) -> Result<Output> {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    deathsig::die_with_parent(&mut command);
+    let mut child = spawn_on_lasting_thread(command)?;
+    let guard = KillGroup(child.id());
+    let mut stdin = child
+        .stdin
+        .take()
+        .context("the child has no standard input")?;
+    let input = input.to_owned();
+    let feed = thread::spawn(move || {
+        // A program that ends without reading its input says why itself.
+        let _ = stdin.write_all(input.as_bytes());
+    });
+    let ended = tokio::task::spawn_blocking(move || child.wait_with_output());
+    let output = ended.await.context("waiting for a program panicked")??;
+    // It has ended: its id may be another's soon.
+    std::mem::forget(guard);
+    feed.join()
+        .map_err(|_| anyhow!("writing to a program panicked"))?;
+    Ok(output)
+}
+
+struct KillGroup(u32);
+
+impl Drop for KillGroup {
+    fn drop(&mut self) {
+        // Nothing is left to do if it has just ended.
+        let _ = deathsig::send_to_group(self.0, libc::SIGKILL);
     }
 }
 

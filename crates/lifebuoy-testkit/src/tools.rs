@@ -5,6 +5,7 @@
 //! and the build flags. Nothing is downloaded but Go modules, by `go` itself.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -292,7 +293,7 @@ fn build_missing(
 }
 
 fn build(module: Module, tools: &[Tool], folder: &Path, progress: &dyn Fn(&str)) -> Result<()> {
-    let go = find_go()?;
+    let go = find_go(&std::env::var_os("PATH").unwrap_or_default())?;
     let names: Vec<&str> = tools.iter().map(|tool| tool.binary()).collect();
     let names = names.join(", ");
     let takes = module.first_build_takes();
@@ -359,18 +360,16 @@ fn wait_loudly(
     );
 }
 
-fn find_go() -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let usual = PathBuf::from("/usr/local/go/bin");
-    for folder in std::env::split_paths(&path).chain([usual]) {
+fn find_go(path: &OsStr) -> Result<PathBuf> {
+    for folder in std::env::split_paths(path) {
         let candidate = folder.join("go");
         if candidate.is_file() {
             return Ok(candidate);
         }
     }
     bail!(
-        "the command `go` is not there, and test clusters are built from Go sources. Install \
-         Go 1.26 or newer from https://go.dev/dl/ and put its bin folder on PATH, or set \
+        "the command `go` is not there, and test clusters are built from Go sources. \
+         Install Go 1.26 or newer from https://go.dev/dl/ and put its bin folder on PATH, or set \
          {ASSETS_VARIABLE} to a folder with etcd, kube-apiserver and kubectl"
     )
 }
@@ -386,6 +385,15 @@ mod tests {
             let repository: Vec<&str> = tool.package().split('/').take(2).collect();
             assert!(sums.contains(&repository.join("/")), "{tool:?}");
         }
+    }
+
+    #[test]
+    fn without_go_the_error_says_what_to_install() {
+        let error = find_go(OsStr::new("/nonexistent")).unwrap_err().to_string();
+        assert!(
+            error.contains("Install Go") && error.contains(ASSETS_VARIABLE),
+            "{error}"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use lifebuoy_testkit::compare::{Difference, Picture, Remapping, Scope, differences};
 use lifebuoy_testkit::counting_proxy::{Fault, FaultScope};
+use lifebuoy_testkit::kubectl::CommandLine;
 use lifebuoy_testkit::load::{LoadSpec, OBJECTS_PER_NAMESPACE, create_floor, list_floor};
 use lifebuoy_testkit::s3::{BUCKET, REGION, Rights, S3User};
 use lifebuoy_testkit::{
@@ -159,12 +160,62 @@ async fn a_cluster_takes_load_restarts_and_knows_its_accounts() -> Result<()> {
     plane.restart_apiserver().await?;
     let namespaces: Api<Namespace> = Api::all(plane.admin());
     assert!(namespaces.get_opt("load-0002").await?.is_some());
+    plane.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fake_nodes_run_pods_and_command_line_tools_reach_the_cluster() -> Result<()> {
+    let options = ControlPlaneOptions {
+        kwok: true,
+        ..ControlPlaneOptions::named("nodes")
+    };
+    let plane = ControlPlane::start(options).await?;
+    plane.add_fake_node("node-1").await?;
+    sample::deploy(&plane.admin()).await?;
+    let home = plane.directory().join("home");
+    let kubectl = CommandLine::kubectl(plane.kubeconfig(), &home).await?;
+    kubectl
+        .run([
+            "wait",
+            "-n",
+            "shop",
+            "deployment/web",
+            "--for=condition=Available",
+            "--timeout=60s",
+        ])
+        .await?;
+    let reader = plane
+        .kubeconfig_for_service_account("shop-monitoring", "prometheus")
+        .await?;
+    let reader = CommandLine::kubectl(reader, &home).await?;
+    assert_eq!(
+        reader
+            .output(["auth", "can-i", "list", "pods", "-A"], "")
+            .await?
+            .stdout,
+        "yes\n"
+    );
+    assert_eq!(
+        reader
+            .output(["auth", "can-i", "get", "secrets"], "")
+            .await?
+            .stdout,
+        "no\n"
+    );
+    let helm = CommandLine::helm(plane.kubeconfig(), &home).await?;
+    assert!(
+        helm.run(["list", "--all-namespaces"])
+            .await?
+            .contains("NAMESPACE")
+    );
+    plane.stop().await;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_creates_once_and_respects_rights() -> Result<()> {
-    let directory = TestDirectory::new("s3")?;
+    let mut directory = TestDirectory::new("s3")?;
     let mut s3 = S3Server::start(directory.path()).await?;
     let everything = store(&s3.endpoint(), s3.access_key(), s3.secret_key())?;
     for round in 0..5 {
@@ -207,12 +258,13 @@ async fn the_store_creates_once_and_respects_rights() -> Result<()> {
     assert!(everything.get(&key).await.is_err());
     s3.restart().await?;
     assert!(everything.get(&key).await.is_ok());
+    directory.passed();
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_proxy_counts_and_fails_on_demand() -> Result<()> {
-    let directory = TestDirectory::new("s3")?;
+    let mut directory = TestDirectory::new("s3")?;
     let s3 = S3Server::start(directory.path()).await?;
     let proxy = CountingProxy::start(&s3.endpoint()).await?;
     let through = store(&proxy.endpoint(), s3.access_key(), s3.secret_key())?;
@@ -247,6 +299,7 @@ async fn the_proxy_counts_and_fails_on_demand() -> Result<()> {
     let started = Instant::now();
     through.put(&key, "late".into()).await?;
     assert!(started.elapsed() >= Duration::from_millis(80));
+    directory.passed();
     Ok(())
 }
 
@@ -258,7 +311,7 @@ fn children_die_with_a_parent_that_is_killed() -> Result<()> {
     if let Some(folder) = std::env::var_os(VICTIM_VARIABLE) {
         return be_the_victim(Path::new(&folder));
     }
-    let directory = TestDirectory::new("deathsig")?;
+    let mut directory = TestDirectory::new("deathsig")?;
     let mut victim = Command::new(std::env::current_exe()?)
         .args(["children_die_with_a_parent_that_is_killed", "--exact"])
         .env(VICTIM_VARIABLE, directory.path())
@@ -274,7 +327,9 @@ fn children_die_with_a_parent_that_is_killed() -> Result<()> {
     assert!(proc.exists());
     victim.kill()?;
     victim.wait()?;
-    wait_for("the child's end", || (!is_alive(&proc)).then_some(()))
+    wait_for("the child's end", || (!is_alive(&proc)).then_some(()))?;
+    directory.passed();
+    Ok(())
 }
 
 /// Starts a child from a thread that ends, then waits to be killed.

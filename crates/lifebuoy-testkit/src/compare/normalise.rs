@@ -145,10 +145,10 @@ fn strip_metadata(metadata: &mut Value) {
     let annotation = fields
         .get_mut("annotations")
         .and_then(|all| all.get_mut(LAST_APPLIED));
-    if let Some(annotation) = annotation {
-        if let Ok(value) = serde_json::from_str(annotation.as_str().unwrap_or_default()) {
-            *annotation = value;
-        }
+    if let Some(annotation) = annotation
+        && let Ok(value) = serde_json::from_str(annotation.as_str().unwrap_or_default())
+    {
+        *annotation = value;
     }
 }
 

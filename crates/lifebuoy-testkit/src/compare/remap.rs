@@ -259,10 +259,10 @@ impl Remapping {
 }
 
 fn rename(value: Option<&mut Value>, names: &BTreeMap<String, String>) {
-    if let Some(Value::String(name)) = value {
-        if let Some(to) = names.get(name) {
-            name.clone_from(to);
-        }
+    if let Some(Value::String(name)) = value
+        && let Some(to) = names.get(name)
+    {
+        name.clone_from(to);
     }
 }
 

@@ -17,6 +17,9 @@ const ETCD_QUOTA_BYTES: u64 = 6 << 30;
 /// Tests make many namespaces at once; the controllers keep up with this.
 const CONTROLLER_REQUESTS_PER_SECOND: u32 = 500;
 
+/// What happens to the fake nodes and their pods.
+const KWOK_STAGES: &str = include_str!("../../kwok/stages.yaml");
+
 /// The loopback ports of one control plane.
 #[derive(Clone, Debug)]
 pub(super) struct Ports {
@@ -211,8 +214,11 @@ impl Components {
         if !self.options.kwok {
             return Ok(None);
         }
+        let stages = self.folder.join("kwok-stages.yaml");
+        fs::write(&stages, KWOK_STAGES)?;
         let spec = self
             .spec(Tool::Kwok)?
+            .arg(format!("--config={}", stages.display()))
             .arg(format!("--kubeconfig={}", self.kubeconfig().display()))
             .arg("--manage-all-nodes=true")
             .arg("--node-ip=127.0.0.1")
