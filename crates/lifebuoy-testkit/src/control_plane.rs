@@ -39,8 +39,9 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 const START_ATTEMPTS_MAX: u32 = 4;
 /// How often readiness is asked for.
 const READY_POLL: Duration = Duration::from_millis(50);
-/// How long a graceful end may take.
-const STOP_GRACE: Duration = Duration::from_secs(15);
+/// How long the API server may end gracefully: it would wait a minute for the
+/// watches of the controllers, which do not end by themselves.
+const STOP_GRACE: Duration = Duration::from_secs(2);
 /// How long a token of a ServiceAccount is valid, in seconds.
 const TOKEN_SECONDS: i64 = 24 * 3600;
 
