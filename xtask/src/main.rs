@@ -1,1 +1,53 @@
-fn main() {}
+//! What people and CI call: `cargo xtask demo|test|bench|generate`.
+//!
+//! Each command is a file of its own. None of them touches a cluster that it
+//! did not start itself, and none reads the user's kubeconfig.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "these commands talk to a person at a terminal"
+)]
+
+mod bench;
+mod build;
+mod demo;
+mod generate;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of this repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Shows the main job end to end: two clusters, a backup on a schedule, a disaster, a restore.
+    Demo(demo::Demo),
+    /// Measures backup and restore beside what the API server can do at all.
+    Bench(bench::Bench),
+    /// Writes the generated files: `crds/` and the chart's CRD templates.
+    Generate(generate::Options),
+    /// Builds what the tests need and runs everything that must pass.
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Demo(demo) => demo.run(),
+        Task::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
+        Task::Generate(options) => generate::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Test(options) => test::run(&options).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -20,6 +20,14 @@ use crate::{Consistency, Problem, Selection};
     category = "lifebuoy",
     shortname = "lbb",
     derive = "PartialEq",
+    // Transition rules stand on the kind, not on the spec: a Schedule's template
+    // holds the same spec and may change.
+    validation = Rule::new("self.spec.repository == oldSelf.spec.repository && self.spec.selection == oldSelf.spec.selection && self.spec.volumes == oldSelf.spec.volumes && self.spec.?activeDeadlineSeconds == oldSelf.spec.?activeDeadlineSeconds && self.spec.?ttlSecondsAfterFinished == oldSelf.spec.?ttlSecondsAfterFinished")
+        .message("a Backup is immutable but for `spec.cancel`: create another one")
+        .field_path(".spec"),
+    validation = Rule::new("!oldSelf.spec.cancel || self.spec.cancel")
+        .message("`cancel` cannot be taken back: create another Backup")
+        .field_path(".spec.cancel"),
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Objects","type":"integer","jsonPath":".status.progress.objects"}"#,
     printcolumn = r#"{"name":"Point","type":"string","jsonPath":".status.recoveryPoint"}"#,
@@ -28,10 +36,6 @@ use crate::{Consistency, Problem, Selection};
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("self.repository == oldSelf.repository && self.selection == oldSelf.selection && self.volumes == oldSelf.volumes && has(self.activeDeadlineSeconds) == has(oldSelf.activeDeadlineSeconds) && (!has(self.activeDeadlineSeconds) || self.activeDeadlineSeconds == oldSelf.activeDeadlineSeconds) && has(self.ttlSecondsAfterFinished) == has(oldSelf.ttlSecondsAfterFinished) && (!has(self.ttlSecondsAfterFinished) || self.ttlSecondsAfterFinished == oldSelf.ttlSecondsAfterFinished)")
-    .message("a Backup is immutable but for `spec.cancel`: create another one"))]
-#[x_kube(validation = Rule::new("!oldSelf.cancel || self.cancel")
-    .message("`cancel` cannot be taken back: create another Backup"))]
 pub struct BackupSpec {
     /// The Repository in the same namespace to save to.
     #[schemars(length(min = 1, max = 253))]

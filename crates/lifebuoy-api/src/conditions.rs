@@ -252,7 +252,8 @@ mod tests {
     #[test]
     fn a_transition_time_moves_only_with_the_status() {
         let at = |s| DateTime::from_timestamp(s, 0).unwrap();
-        let ready = |status, now| condition(ConditionType::Ready, status, Reason::Usable, "", None, now);
+        let ready =
+            |status, now| condition(ConditionType::Ready, status, Reason::Usable, "", None, now);
         let mut list = vec![];
         upsert(&mut list, ready(true, at(1)));
         upsert(&mut list, ready(true, at(2)));

@@ -4,6 +4,11 @@
 //! async code, and decides nothing: rules that a schema can express are CEL
 //! rules on the types, everything else is validated where it is used.
 
+#![allow(
+    unreachable_pub,
+    reason = "the derive of KubeSchema copies each type into a function, with its visibility"
+)]
+
 mod backup;
 mod conditions;
 mod names;
@@ -48,11 +53,34 @@ pub fn all_crds()
 -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
 {
     use kube::CustomResourceExt;
-    vec![
+    let mut crds = vec![
         Repository::crd(),
         Backup::crd(),
         Schedule::crd(),
         RecoveryPoint::crd(),
         Restore::crd(),
-    ]
+    ];
+    crds.iter_mut().for_each(describe_kind);
+    crds
+}
+
+/// Gives the kind the description of its spec: the derive writes the type's
+/// documentation there, and `kubectl explain` looks for it on the kind.
+fn describe_kind(
+    crd: &mut k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+) {
+    for version in &mut crd.spec.versions {
+        let Some(root) = version
+            .schema
+            .as_mut()
+            .and_then(|s| s.open_api_v3_schema.as_mut())
+        else {
+            continue;
+        };
+        let spec = root
+            .properties
+            .as_ref()
+            .and_then(|fields| fields.get("spec"));
+        root.description = spec.and_then(|spec| spec.description.clone());
+    }
 }

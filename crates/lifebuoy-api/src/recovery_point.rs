@@ -72,7 +72,9 @@ pub struct PointCluster {
 }
 
 /// Whether everything in a selection was saved.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord,
+)]
 pub enum Completeness {
     /// Everything was.
     Complete,
@@ -81,7 +83,9 @@ pub enum Completeness {
 }
 
 /// Whether all types were read at one revision of the cluster's store.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord,
+)]
 pub enum Consistency {
     /// Every type is as it was at one revision.
     Exact,

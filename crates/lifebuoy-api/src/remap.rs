@@ -187,7 +187,9 @@ pub struct ExistingOverride {
 }
 
 /// What happens to an object that exists in the target cluster.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, schemars::JsonSchema, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Serialize, schemars::JsonSchema, PartialEq, Eq,
+)]
 pub enum ExistingPolicy {
     /// It is left alone.
     #[default]

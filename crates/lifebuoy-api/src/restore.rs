@@ -20,6 +20,12 @@ use crate::{ExistingRules, Mapping, Problem, Selection, Transform};
     category = "lifebuoy",
     shortname = "lbr",
     derive = "PartialEq",
+    validation = Rule::new("self.spec.from == oldSelf.spec.from && self.spec.mode == oldSelf.spec.mode && self.spec.?planDigest == oldSelf.spec.?planDigest && self.spec.selection == oldSelf.spec.selection && self.spec.mapping == oldSelf.spec.mapping && self.spec.?transforms == oldSelf.spec.?transforms && self.spec.existing == oldSelf.spec.existing && self.spec.volumes == oldSelf.spec.volumes && self.spec.?rerun == oldSelf.spec.?rerun && self.spec.?ttlSecondsAfterFinished == oldSelf.spec.?ttlSecondsAfterFinished")
+        .message("a Restore is immutable but for `spec.cancel`: create another one")
+        .field_path(".spec"),
+    validation = Rule::new("!oldSelf.spec.cancel || self.spec.cancel")
+        .message("`cancel` cannot be taken back: create another Restore")
+        .field_path(".spec.cancel"),
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode"}"#,
     printcolumn = r#"{"name":"Planned","type":"integer","jsonPath":".status.counts.planned"}"#,
@@ -29,10 +35,6 @@ use crate::{ExistingRules, Mapping, Problem, Selection, Transform};
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("self.from == oldSelf.from && self.mode == oldSelf.mode && self.selection == oldSelf.selection && self.mapping == oldSelf.mapping && self.existing == oldSelf.existing && self.volumes == oldSelf.volumes && has(self.transforms) == has(oldSelf.transforms) && (!has(self.transforms) || self.transforms == oldSelf.transforms) && has(self.planDigest) == has(oldSelf.planDigest) && (!has(self.planDigest) || self.planDigest == oldSelf.planDigest) && has(self.rerun) == has(oldSelf.rerun) && (!has(self.rerun) || self.rerun == oldSelf.rerun)")
-    .message("a Restore is immutable but for `spec.cancel`: create another one"))]
-#[x_kube(validation = Rule::new("!oldSelf.cancel || self.cancel")
-    .message("`cancel` cannot be taken back: create another Restore"))]
 #[x_kube(validation = Rule::new("!has(self.planDigest) || self.mode == 'Run'")
     .message("`planDigest` goes with `mode: Run`: it says which reviewed plan may run"))]
 pub struct RestoreSpec {

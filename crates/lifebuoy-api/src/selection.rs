@@ -43,7 +43,9 @@ pub struct Selection {
 }
 
 /// Which cluster-scoped objects a selection takes.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, schemars::JsonSchema, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Serialize, schemars::JsonSchema, PartialEq, Eq,
+)]
 pub enum ClusterScoped {
     /// All when every namespace is selected. Otherwise what the selected
     /// namespaces need: the CustomResourceDefinitions of captured custom

@@ -1,0 +1,110 @@
+//! `cargo xtask test`: everything that must pass, with one command.
+//!
+//! Builds the programs of the test clusters and the binaries of lifebuoy, then
+//! runs every test of the workspace. It skips nothing silently: what Cargo
+//! does not run is not a test of this repository.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use lifebuoy_testkit::Tool;
+use lifebuoy_testkit::tools::{ensure, workspace_root};
+
+/// Tests of one test program that run at a time: each may have control planes
+/// of its own, of about 500 MB.
+const TEST_THREADS: &str = "4";
+
+/// What is tested.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// More arguments for `cargo test`, such as `-p lifebuoy-engine` or the name
+    /// of a test. Without `-p`, the whole workspace is tested.
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CARGO TEST ARGUMENTS"
+    )]
+    arguments: Vec<String>,
+}
+
+/// Builds, tests, and sums up.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let start = Instant::now();
+    println!("== the programs of the test clusters");
+    ensure(&Tool::ALL, &|line| println!("{line}"))?;
+    let tools_ready = start.elapsed();
+
+    println!("== the binaries of lifebuoy");
+    cargo(&["build", "--package", "lifebuoy", "--bins"], &[])?;
+    let built = start.elapsed();
+
+    println!("== the tests");
+    let outcome = cargo(
+        &test_arguments(&options.arguments),
+        &[("RUST_TEST_THREADS", TEST_THREADS)],
+    );
+    let tested = start.elapsed();
+
+    println!();
+    println!("programs {:6.1} s", tools_ready.as_secs_f64());
+    println!("binaries {:6.1} s", (built - tools_ready).as_secs_f64());
+    println!("tests    {:6.1} s", (tested - built).as_secs_f64());
+    match outcome {
+        Ok(()) => {
+            println!("every test passed");
+            Ok(())
+        }
+        Err(error) => Err(error.context("not every test passed")),
+    }
+}
+
+fn test_arguments(given: &[String]) -> Vec<&str> {
+    let picks_packages = given
+        .iter()
+        .take_while(|argument| *argument != "--")
+        .any(|argument| argument == "-p" || argument.starts_with("--package"));
+    let mut arguments = vec!["test", "--no-fail-fast"];
+    if !picks_packages {
+        arguments.push("--workspace");
+    }
+    arguments.extend(given.iter().map(String::as_str));
+    arguments
+}
+
+fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+    // Cargo sets $CARGO for the programs that it runs.
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(arguments).current_dir(workspace_root());
+    for (name, value) in environment {
+        // What the caller has set wins.
+        if std::env::var_os(name).is_none() {
+            command.env(name, value);
+        }
+    }
+    let status = command.status().context("cannot run cargo")?;
+    if !status.success() {
+        bail!("`cargo {}` ended with {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_workspace_is_tested_unless_packages_are_named() {
+        let owned = |texts: &[&str]| texts.iter().map(|&t| t.to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            test_arguments(&[]),
+            ["test", "--no-fail-fast", "--workspace"]
+        );
+        let named = owned(&["-p", "lifebuoy-api", "--", "--nocapture"]);
+        assert!(!test_arguments(&named).contains(&"--workspace"));
+        let after = owned(&["--", "-p"]);
+        assert!(test_arguments(&after).contains(&"--workspace"));
+    }
+}
