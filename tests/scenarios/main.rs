@@ -7,6 +7,7 @@ mod a_store_creates_atomically;
 mod an_application_moves_to_another_cluster;
 mod bad_input_is_named;
 mod killing_the_operator_loses_nothing;
+mod no_operator_is_needed;
 mod nothing_in_the_bucket_is_clear;
 mod one_of_two_replicas_leads;
 mod support;
