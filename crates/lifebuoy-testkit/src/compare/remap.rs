@@ -4,12 +4,15 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value};
 
 use super::ObjectKey;
 
 const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+const PULL_SECRET: &str = ".dockerconfigjson";
 const QUOTA_SUFFIX: &str = ".storageclass.storage.k8s.io/";
 
 /// Names of the source cluster and what becomes of them. What is not listed
@@ -88,6 +91,7 @@ impl Remapping {
                 rename(at(object, "spec.claimRef.namespace"), &self.namespaces);
             }
             ("", "ResourceQuota") => self.quota(at(object, "spec.hard")),
+            ("", "Secret") => self.registries(object),
             ("", "Pod") => self.pod(at(object, "spec")),
             ("batch", "CronJob") => self.pod(at(object, "spec.jobTemplate.spec.template.spec")),
             ("apps" | "batch", _) => {
@@ -174,6 +178,26 @@ impl Remapping {
             })
             .collect();
         *limits = renamed;
+    }
+
+    /// The registries that a pull secret is for: those that are a whole prefix.
+    fn registries(&self, secret: &mut Value) {
+        let Some(Value::String(field)) = secret.get_mut("data").and_then(|d| d.get_mut(PULL_SECRET))
+        else {
+            return;
+        };
+        let config = BASE64_STANDARD.decode(&field).ok();
+        let Some(mut config) = config.and_then(|c| serde_json::from_slice::<Value>(&c).ok()) else {
+            return;
+        };
+        if let Some(Value::Object(auths)) = config.get_mut("auths") {
+            for (from, to) in &self.image_prefixes {
+                if let Some(auth) = auths.remove(from.trim_end_matches('/')) {
+                    auths.insert(to.trim_end_matches('/').to_owned(), auth);
+                }
+            }
+        }
+        *field = BASE64_STANDARD.encode(config.to_string());
     }
 
     fn pod(&self, spec: Option<&mut Value>) {
