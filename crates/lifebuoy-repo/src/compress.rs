@@ -59,7 +59,11 @@ pub(crate) struct Coders {
 
 impl Coders {
     fn take(&self) -> std::io::Result<Coder> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         match idle {
             Some(coder) => Ok(coder),
             None => Ok(Coder {
@@ -71,7 +75,10 @@ impl Coders {
     }
 
     fn give_back(&self, coder: Coder) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(coder);
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(coder);
     }
 
     /// Compresses if that makes the chunk shorter.
@@ -83,7 +90,12 @@ impl Coders {
     }
 
     /// Decodes to exactly `raw` bytes.
-    pub(crate) fn decode(&self, codec: Codec, raw: usize, bytes: Vec<u8>) -> Result<Vec<u8>, Damage> {
+    pub(crate) fn decode(
+        &self,
+        codec: Codec,
+        raw: usize,
+        bytes: Vec<u8>,
+    ) -> Result<Vec<u8>, Damage> {
         let plain = match codec {
             Codec::Stored => bytes,
             Codec::Zstd => {
@@ -103,7 +115,10 @@ impl Coders {
 
 impl Coder {
     fn encode<'a>(&mut self, plain: &'a [u8]) -> Result<Encoded<'a>, Damage> {
-        let packed = self.compressor.compress(plain).map_err(|_| Damage::Compression)?;
+        let packed = self
+            .compressor
+            .compress(plain)
+            .map_err(|_| Damage::Compression)?;
         if packed.len() >= plain.len() {
             return Ok(Encoded {
                 codec: Codec::Stored,
@@ -120,6 +135,10 @@ impl Coder {
         if self.scratch != plain {
             return Err(Damage::Compression);
         }
-        Ok(Encoded { codec: Codec::Zstd, raw: plain.len(), bytes: Cow::Owned(packed) })
+        Ok(Encoded {
+            codec: Codec::Zstd,
+            raw: plain.len(),
+            bytes: Cow::Owned(packed),
+        })
     }
 }

@@ -73,10 +73,16 @@ impl Format {
     }
 
     fn body(mut fields: Fields<'_>, bytes: &[u8]) -> Result<Self, Damage> {
-        let (signed, hash) = bytes.split_at_checked(HASH_OFFSET).ok_or(Damage::Truncated)?;
+        let (signed, hash) = bytes
+            .split_at_checked(HASH_OFFSET)
+            .ok_or(Damage::Truncated)?;
         if bytes.len() != FORMAT_BYTES {
             let short = bytes.len() < FORMAT_BYTES;
-            return Err(if short { Damage::Truncated } else { Damage::TooLong });
+            return Err(if short {
+                Damage::Truncated
+            } else {
+                Damage::TooLong
+            });
         }
         if blake3::hash(signed).as_bytes().as_slice() != hash {
             return Err(Damage::Checksum);
@@ -92,12 +98,20 @@ impl Format {
             return Err(Damage::Field("key derivation"));
         }
         fields.zeros(6, "reserved")?;
-        Ok(Self { repository, features, mac: fields.array()? })
+        Ok(Self {
+            repository,
+            features,
+            mac: fields.array()?,
+        })
     }
 
     /// The features first: an unknown one may change how anything else is read.
     pub(crate) fn check_features(&self) -> Result<Access> {
-        let Features { may_ignore: _, read_only, must_know } = self.features;
+        let Features {
+            may_ignore: _,
+            read_only,
+            must_know,
+        } = self.features;
         if must_know != 0 {
             return Err(Error::UnknownFeatures { bits: must_know });
         }
@@ -119,7 +133,10 @@ impl Format {
 }
 
 pub(crate) fn newer(found: u32) -> Error {
-    Error::NewerFormat { found, known: FORMAT_VERSION.into() }
+    Error::NewerFormat {
+        found,
+        known: FORMAT_VERSION.into(),
+    }
 }
 
 #[cfg(test)]
@@ -164,13 +181,29 @@ mod tests {
 
     #[test]
     fn unknown_features_decide_what_may_be_done() {
-        let of = |features| Format::parse(KEY, &encoded(features)).unwrap().check_features();
-        let ignore = Features { may_ignore: 4, ..Features::default() };
+        let of = |features| {
+            Format::parse(KEY, &encoded(features))
+                .unwrap()
+                .check_features()
+        };
+        let ignore = Features {
+            may_ignore: 4,
+            ..Features::default()
+        };
         assert_eq!(of(ignore).unwrap(), Access::ReadWrite);
-        let read_only = Features { read_only: 2, ..Features::default() };
+        let read_only = Features {
+            read_only: 2,
+            ..Features::default()
+        };
         assert!(matches!(of(read_only).unwrap(), Access::ReadOnly(_)));
-        let must_know = Features { must_know: 1, ..Features::default() };
-        assert!(matches!(of(must_know), Err(Error::UnknownFeatures { bits: 1 })));
+        let must_know = Features {
+            must_know: 1,
+            ..Features::default()
+        };
+        assert!(matches!(
+            of(must_know),
+            Err(Error::UnknownFeatures { bits: 1 })
+        ));
     }
 
     #[test]

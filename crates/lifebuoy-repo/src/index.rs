@@ -24,7 +24,12 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn entry(&self, id: ChunkId) -> ChunkEntry {
-        ChunkEntry { id, codec: self.codec, raw: self.raw, stored: self.stored }
+        ChunkEntry {
+            id,
+            codec: self.codec,
+            raw: self.raw,
+            stored: self.stored,
+        }
     }
 }
 
@@ -68,14 +73,30 @@ impl Index {
                 return;
             };
             self.packs.push(PackPlace {
-                name: PackName { session, number: pack.number, kind: pack.kind },
+                name: PackName {
+                    session,
+                    number: pack.number,
+                    kind: pack.kind,
+                },
                 random: delta.random,
                 commitment: pack.commitment,
             });
             let mut offset = CHUNKS_OFFSET as u32;
             for (position, chunk) in (0..).zip(&pack.chunks) {
-                let ChunkEntry { id, codec, raw, stored } = *chunk;
-                let place = Place { pack: number, position, offset, stored, raw, codec };
+                let ChunkEntry {
+                    id,
+                    codec,
+                    raw,
+                    stored,
+                } = *chunk;
+                let place = Place {
+                    pack: number,
+                    position,
+                    offset,
+                    stored,
+                    raw,
+                    codec,
+                };
                 self.chunks.entry(id).or_insert(place);
                 offset = offset.saturating_add(stored);
             }

@@ -73,7 +73,11 @@ impl Default for KdfCost {
     /// 32 MiB and 4 passes: above the OWASP minimum of 19 MiB and 2 passes, and
     /// small enough for an operator that has to stay below 100 MiB.
     fn default() -> Self {
-        Self { memory_kib: 32 * 1024, passes: 4, lanes: 1 }
+        Self {
+            memory_kib: 32 * 1024,
+            passes: 4,
+            lanes: 1,
+        }
     }
 }
 
@@ -81,7 +85,11 @@ impl KdfCost {
     /// As cheap as the format allows: for tests, where passphrases guard nothing.
     #[must_use]
     pub const fn cheapest() -> Self {
-        Self { memory_kib: MEMORY_KIB_MIN, passes: 1, lanes: 1 }
+        Self {
+            memory_kib: MEMORY_KIB_MIN,
+            passes: 1,
+            lanes: 1,
+        }
     }
 
     fn checked(memory_kib: u32, passes: u32, lanes: u32) -> Result<Self, Damage> {
@@ -94,11 +102,17 @@ impl KdfCost {
         if !(1..=PASSES_MAX).contains(&passes) {
             return Err(Damage::Field("passes"));
         }
-        Ok(Self { memory_kib, passes, lanes })
+        Ok(Self {
+            memory_kib,
+            passes,
+            lanes,
+        })
     }
 
     fn key(self, passphrase: &Passphrase, salt: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>> {
-        let failed = |_| Error::Internal { what: "deriving a key from the passphrase" };
+        let failed = |_| Error::Internal {
+            what: "deriving a key from the passphrase",
+        };
         let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(32));
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.map_err(failed)?);
         let mut key = Zeroizing::new([0; 32]);
@@ -124,7 +138,11 @@ fn slot_keys(kek: &[u8; 32], salt: &[u8; 32]) -> SlotKeys {
     key.copy_from_slice(&out[..32]);
     commitment.copy_from_slice(&out[32..64]);
     nonce.copy_from_slice(&out[64..]);
-    SlotKeys { aead: Cipher::new(&key), commitment, nonce }
+    SlotKeys {
+        aead: Cipher::new(&key),
+        commitment,
+        nonce,
+    }
 }
 
 fn aad(clear: &[u8], key: &str) -> Vec<u8> {
@@ -181,7 +199,9 @@ impl Slot {
         }
         let mut fields = Fields::new(bytes);
         expect_header(&mut fields, ObjectType::Slot)?;
-        let (signed, hash) = bytes.split_at_checked(HASH_OFFSET).ok_or(Damage::Truncated)?;
+        let (signed, hash) = bytes
+            .split_at_checked(HASH_OFFSET)
+            .ok_or(Damage::Truncated)?;
         if hash.len() < 32 {
             return Err(Damage::Truncated);
         }
@@ -198,7 +218,14 @@ impl Slot {
         let commitment = fields.array()?;
         let wrapped = fields.bytes(HASH_OFFSET - CLEAR_BYTES)?.to_vec();
         let bound = aad(&bytes[..CLEAR_BYTES], key);
-        Ok(Self { repository, cost, salt, commitment, bound, wrapped })
+        Ok(Self {
+            repository,
+            cost,
+            salt,
+            commitment,
+            bound,
+            wrapped,
+        })
     }
 
     /// The master key, or `None` if the passphrase is not that of this slot.

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod compress;
+pub mod contract;
 mod crypto;
 mod error;
 mod format;
@@ -41,9 +42,7 @@ pub use object_store::ObjectStore;
 pub use pack::CHUNK_BYTES_MAX;
 pub use probe::{StoreAbilities, probe_store};
 pub use reader::Reader;
-pub use record::{
-    End, LABEL_BYTES_MAX, Purpose, REASON_BYTES_MAX, SUMMARY_BYTES_MAX, Snapshot,
-};
+pub use record::{End, LABEL_BYTES_MAX, Purpose, REASON_BYTES_MAX, SUMMARY_BYTES_MAX, Snapshot};
 pub use repository::Repository;
 pub use sessions::Snapshots;
 pub use store::{Cause, Operation};

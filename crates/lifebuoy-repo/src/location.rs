@@ -105,7 +105,13 @@ impl Location {
     /// # Errors
     /// [`Error::Location`], which names the field.
     pub fn parse(url: &str, options: LocationOptions) -> Result<Self> {
-        let LocationOptions { endpoint, region, ca_pem, proxy, allow_http } = options;
+        let LocationOptions {
+            endpoint,
+            region,
+            ca_pem,
+            proxy,
+            allow_http,
+        } = options;
         let parsed = Url::parse(url).map_err(|error| invalid("url", error))?;
         let scheme = scheme(&parsed)?;
         if parsed.query().is_some() || parsed.fragment().is_some() {
@@ -122,8 +128,14 @@ impl Location {
         } else if parsed.host_str().is_none_or(str::is_empty) {
             return Err(invalid("url", "the bucket is missing"));
         }
-        if prefix(&parsed).split('/').any(|part| part == "." || part == "..") {
-            return Err(invalid("url", "\".\" and \"..\" are not allowed in the prefix"));
+        if prefix(&parsed)
+            .split('/')
+            .any(|part| part == "." || part == "..")
+        {
+            return Err(invalid(
+                "url",
+                "\".\" and \"..\" are not allowed in the prefix",
+            ));
         }
         if let Some(endpoint) = &endpoint {
             check_endpoint(endpoint, allow_http)?;
@@ -134,7 +146,14 @@ impl Location {
         if let Some(pem) = &ca_pem {
             certificates(pem)?;
         }
-        Ok(Self { url: parsed, endpoint, region, ca_pem, proxy, allow_http })
+        Ok(Self {
+            url: parsed,
+            endpoint,
+            region,
+            ca_pem,
+            proxy,
+            allow_http,
+        })
     }
 
     /// The directory of a `file://` location.
@@ -211,10 +230,7 @@ impl Location {
         builder.build().map_err(unusable)
     }
 
-    fn google(
-        &self,
-        credentials: &Credentials,
-    ) -> Result<object_store::gcp::GoogleCloudStorage> {
+    fn google(&self, credentials: &Credentials) -> Result<object_store::gcp::GoogleCloudStorage> {
         let mut builder = GoogleCloudStorageBuilder::new()
             .with_bucket_name(self.bucket())
             .with_client_options(self.client()?)
@@ -246,7 +262,10 @@ impl Location {
 }
 
 fn invalid(field: &'static str, problem: impl fmt::Display) -> Error {
-    Error::Location { field, problem: problem.to_string() }
+    Error::Location {
+        field,
+        problem: problem.to_string(),
+    }
 }
 
 /// A builder's refusal. Only its first line, which names what is missing.
@@ -274,7 +293,10 @@ fn prefix(url: &Url) -> String {
 
 fn check_directory(url: &Url, endpoint: Option<&str>, region: Option<&str>) -> Result<()> {
     if url.to_file_path().is_err() {
-        return Err(invalid("url", "an absolute path is expected, as in file:///directory"));
+        return Err(invalid(
+            "url",
+            "an absolute path is expected, as in file:///directory",
+        ));
     }
     if endpoint.is_some() {
         return Err(invalid("endpoint", "a directory has no endpoint"));
@@ -291,13 +313,16 @@ fn check_endpoint(endpoint: &str, allow_http: bool) -> Result<()> {
         "https" => Ok(()),
         "http" if allow_http => Ok(()),
         "http" => Err(invalid("endpoint", "http:// needs allowHttp: true")),
-        other => Err(invalid("endpoint", format!("the scheme {other:?} is not https"))),
+        other => Err(invalid(
+            "endpoint",
+            format!("the scheme {other:?} is not https"),
+        )),
     }
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate>> {
-    let found = Certificate::from_pem_bundle(pem)
-        .map_err(|_| invalid("ca", "not a certificate in PEM"))?;
+    let found =
+        Certificate::from_pem_bundle(pem).map_err(|_| invalid("ca", "not a certificate in PEM"))?;
     if found.is_empty() {
         return Err(invalid("ca", "there is no certificate in it"));
     }

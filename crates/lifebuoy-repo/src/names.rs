@@ -191,7 +191,11 @@ mod tests {
         (id, id, any::<u32>(), any::<u64>(), 0..9_u8).prop_map(|(a, b, small, big, which)| {
             let session = SessionId::from_bytes(a);
             let cluster = ClusterKey::from_bytes(b);
-            let kind = if small % 2 == 0 { ChunkKind::Data } else { ChunkKind::Metadata };
+            let kind = if small % 2 == 0 {
+                ChunkKind::Data
+            } else {
+                ChunkKind::Metadata
+            };
             match which {
                 0 => Name::Format(small),
                 1 => Name::Slot(a),
@@ -200,7 +204,11 @@ mod tests {
                 4 => Name::Index(session),
                 5 => Name::Forget(session),
                 6 => Name::Beat(session, big),
-                7 => Name::Pack(PackName { session, number: small, kind }),
+                7 => Name::Pack(PackName {
+                    session,
+                    number: small,
+                    kind,
+                }),
                 _ => Name::Probe(a),
             }
         })

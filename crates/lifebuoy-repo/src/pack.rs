@@ -66,7 +66,12 @@ impl ChunkEntry {
         if !fits {
             return Err(Damage::Field("stored length"));
         }
-        Ok(Self { id, codec, raw, stored })
+        Ok(Self {
+            id,
+            codec,
+            raw,
+            stored,
+        })
     }
 
     pub(crate) fn decode_all(fields: &mut Fields<'_>) -> Result<Vec<Self>, Damage> {
@@ -76,7 +81,11 @@ impl ChunkEntry {
 
     /// The offset behind the last of these chunks in their pack.
     pub(crate) fn end_of_all(chunks: &[Self]) -> u64 {
-        chunks.iter().map(|chunk| u64::from(chunk.stored)).sum::<u64>() + CHUNKS_OFFSET as u64
+        chunks
+            .iter()
+            .map(|chunk| u64::from(chunk.stored))
+            .sum::<u64>()
+            + CHUNKS_OFFSET as u64
     }
 }
 
@@ -170,8 +179,7 @@ impl PackBuilder {
     /// How long the pack is if it gets one more chunk of this encoded length.
     pub(crate) fn len_with(&self, encoded: usize) -> usize {
         let trailer = 4 + (self.chunks.len() + 1) * ChunkEntry::BYTES + TAG_BYTES;
-        (self.out.len() + encoded + TAG_BYTES + trailer + FOOTER_BYTES)
-            .next_multiple_of(PAGE_BYTES)
+        (self.out.len() + encoded + TAG_BYTES + trailer + FOOTER_BYTES).next_multiple_of(PAGE_BYTES)
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -228,7 +236,11 @@ impl PackBuilder {
             commitment: self.triple.commitment,
             chunks: self.chunks,
         };
-        Ok(SealedPack { name: self.name, bytes: self.out.into(), entry })
+        Ok(SealedPack {
+            name: self.name,
+            bytes: self.out.into(),
+            entry,
+        })
     }
 }
 
@@ -278,6 +290,87 @@ pub(crate) fn read_pack(
         return Err(Damage::Field("stored length"));
     }
     let length = u32::try_from(bytes.len()).map_err(|_| Damage::TooLong)?;
-    let entry = PackEntry { number: name.number, kind: name.kind, length, commitment, chunks };
+    let entry = PackEntry {
+        number: name.number,
+        kind: name.kind,
+        length,
+        commitment,
+        chunks,
+    };
     Ok((triple, entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        compress::Coders,
+        crypto::MasterKey,
+        ids::{SessionId, hex},
+        names::ChunkKind,
+    };
+
+    const REPOSITORY: RepositoryId = RepositoryId::from_bytes([2; 16]);
+    const NAME: PackName = PackName {
+        session: SessionId::from_bytes([5; 16]),
+        number: 7,
+        kind: ChunkKind::Data,
+    };
+
+    fn keys() -> Keys {
+        Keys::derive(&MasterKey::new([1; 32]), REPOSITORY)
+    }
+
+    fn pack_of(chunks: &[Vec<u8>]) -> SealedPack {
+        let keys = keys();
+        let mut pack = PackBuilder::new(&keys, REPOSITORY, &[3; 32], NAME, 4096);
+        let coders = Coders::default();
+        for plain in chunks {
+            pack.push(keys.chunk_id(plain), &coders.encode(plain).unwrap())
+                .unwrap();
+        }
+        pack.finish().unwrap()
+    }
+
+    #[test]
+    fn known_answers() {
+        // The same vectors are in docs/format.md, section 12.
+        let pack = pack_of(&[b"lifebuoy".to_vec()]);
+        let aad = aad(REPOSITORY, NAME, 0, &pack.entry.chunks[0]);
+        assert_eq!(hex(&aad), "AAD");
+        assert_eq!(hex(&pack.bytes[48..72]), "SEALED");
+        assert_eq!(pack.bytes.len(), 4096);
+        assert_eq!(hex(&pack.bytes[4096 - 32..]), "HASH");
+        assert_eq!(
+            pack.name.key(),
+            "packs/0c/05050505050505050505050505050505-7.data"
+        );
+    }
+
+    #[test]
+    fn the_trailer_lists_what_was_put() {
+        let chunks: Vec<Vec<u8>> = (0..200_usize).map(|n| vec![b'x'; n * n]).collect();
+        let pack = pack_of(&chunks);
+        let (_, read) = read_pack(&keys(), REPOSITORY, NAME, &pack.bytes).unwrap();
+        assert_eq!(read, pack.entry);
+        assert_eq!(read.length as usize, pack.bytes.len());
+        assert!(read.chunks.iter().any(|chunk| chunk.codec == Codec::Zstd));
+    }
+
+    #[test]
+    fn a_pack_does_not_grow_beyond_its_limit() {
+        let keys = keys();
+        let mut pack = PackBuilder::new(&keys, REPOSITORY, &[3; 32], NAME, 0);
+        let bytes = vec![0; CHUNK_BYTES_MAX];
+        let chunk = Encoded {
+            codec: Codec::Stored,
+            raw: bytes.len(),
+            bytes: bytes.into(),
+        };
+        let id = keys.chunk_id(b"any");
+        while pack.push(id, &chunk).is_ok() {}
+        let sealed = pack.finish().unwrap();
+        assert_eq!(sealed.entry.chunks.len(), 3);
+        assert!(sealed.bytes.len() <= PACK_BYTES_MAX);
+    }
 }

@@ -51,7 +51,10 @@ impl Probe {
             rng.fill_bytes(&mut bytes);
             Bytes::copy_from_slice(&bytes)
         });
-        Self { contents: contents.collect(), key: Name::Probe(random).key() }
+        Self {
+            contents: contents.collect(),
+            key: Name::Probe(random).key(),
+        }
     }
 }
 
@@ -69,7 +72,9 @@ pub(crate) async fn probe(objects: &Objects, probe: Probe) -> Result<StoreAbilit
     };
     let can_write = atomic_create.is_some();
     // A store that does not list what it acknowledged cannot hold a repository.
-    let shown = listed.as_ref().is_none_or(|keys| !can_write || keys.contains(&key));
+    let shown = listed
+        .as_ref()
+        .is_none_or(|keys| !can_write || keys.contains(&key));
     Ok(StoreAbilities {
         can_write,
         can_list: listed.is_some(),

@@ -43,7 +43,10 @@ impl Repository {
         let mut problems = self.shared.refresh_ends().await?.unreadable;
         let IndexState { incomplete, run: _ } = self.shared.refresh_index().await?;
         problems.extend(incomplete);
-        Ok(Reader { shared: Arc::clone(&self.shared), incomplete: problems })
+        Ok(Reader {
+            shared: Arc::clone(&self.shared),
+            incomplete: problems,
+        })
     }
 }
 
@@ -83,7 +86,9 @@ impl Reader {
         let span = Span::of(wanted);
         match fetch(&self.shared, span).await.pop() {
             Some((_, plain)) => plain,
-            None => Err(Error::Internal { what: "reading a chunk" }),
+            None => Err(Error::Internal {
+                what: "reading a chunk",
+            }),
         }
     }
 
@@ -108,14 +113,19 @@ impl Reader {
 
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reader").field("problems", &self.incomplete.len()).finish_non_exhaustive()
+        f.debug_struct("Reader")
+            .field("problems", &self.incomplete.len())
+            .finish_non_exhaustive()
     }
 }
 
 fn find(shared: &Shared, id: ChunkId, incomplete: usize) -> Result<Wanted> {
     match shared.index().find(&id) {
         Some((pack, place)) => Ok(Wanted { id, pack, place }),
-        None => Err(Error::ChunkMissing { chunk: id, incomplete }),
+        None => Err(Error::ChunkMissing {
+            chunk: id,
+            incomplete,
+        }),
     }
 }
 
@@ -126,7 +136,9 @@ fn windows(shared: &Shared, ids: Vec<ChunkId>) -> Vec<Vec<ChunkId>> {
     let mut window = Vec::new();
     let mut bytes = 0;
     for id in ids {
-        let raw = index.find(&id).map_or(0, |(_, place)| place.entry(id).raw as usize);
+        let raw = index
+            .find(&id)
+            .map_or(0, |(_, place)| place.entry(id).raw as usize);
         if !window.is_empty() && (bytes + raw > WINDOW_BYTES || window.len() == WINDOW_CHUNKS) {
             windows.push(std::mem::take(&mut window));
             bytes = 0;
@@ -167,7 +179,9 @@ async fn read_window(
     ids.into_iter()
         .map(|id| match outcomes.get(&id) {
             Some(outcome) => outcome.clone().map(|plain| (id, plain)),
-            None => Err(Error::Internal { what: "reading a chunk" }),
+            None => Err(Error::Internal {
+                what: "reading a chunk",
+            }),
         })
         .collect()
 }
@@ -191,7 +205,11 @@ fn spans(mut wanted: Vec<Wanted>) -> Vec<Span> {
                 continue;
             }
         }
-        spans.push(Span { key, range, chunks: vec![chunk] });
+        spans.push(Span {
+            key,
+            range,
+            chunks: vec![chunk],
+        });
     }
     spans
 }
@@ -205,14 +223,22 @@ impl Wanted {
 
 impl Span {
     fn of(chunk: Wanted) -> Self {
-        Self { key: chunk.pack.name.key(), range: chunk.range(), chunks: vec![chunk] }
+        Self {
+            key: chunk.pack.name.key(),
+            range: chunk.range(),
+            chunks: vec![chunk],
+        }
     }
 }
 
 async fn fetch(shared: &Arc<Shared>, span: Span) -> Vec<(ChunkId, Result<Bytes>)> {
     let ids: Vec<ChunkId> = span.chunks.iter().map(|chunk| chunk.id).collect();
     let fail = |error: Error| ids.iter().map(|id| (*id, Err(error.clone()))).collect();
-    let bytes = match shared.objects.get_range(&span.key, span.range.clone()).await {
+    let bytes = match shared
+        .objects
+        .get_range(&span.key, span.range.clone())
+        .await
+    {
         Ok(bytes) => bytes,
         Err(error) => return fail(error),
     };
@@ -221,7 +247,10 @@ async fn fetch(shared: &Arc<Shared>, span: Span) -> Vec<(ChunkId, Result<Bytes>)
     let opened = blocking(move || {
         let open = |chunk: &Wanted| {
             let plain = open(&shared, &span, chunk, &bytes);
-            (chunk.id, plain.map_err(|damage| Error::corrupt(&span.key, damage)))
+            (
+                chunk.id,
+                plain.map_err(|damage| Error::corrupt(&span.key, damage)),
+            )
         };
         span.chunks.iter().map(open).collect::<Vec<_>>()
     });
@@ -233,8 +262,14 @@ async fn fetch(shared: &Arc<Shared>, span: Span) -> Vec<(ChunkId, Result<Bytes>)
 /// Decrypts, decodes and compares with the id.
 fn open(shared: &Shared, span: &Span, chunk: &Wanted, bytes: &[u8]) -> Result<Bytes, Damage> {
     let Wanted { id, pack, place } = chunk;
-    let PackPlace { name, random, commitment } = pack;
-    let triple = shared.keys.pack(random, name.number, name.kind.object_type());
+    let PackPlace {
+        name,
+        random,
+        commitment,
+    } = pack;
+    let triple = shared
+        .keys
+        .pack(random, name.number, name.kind.object_type());
     triple.check(commitment)?;
     let entry = place.entry(*id);
     let range = chunk.range();
@@ -243,7 +278,9 @@ fn open(shared: &Shared, span: &Span, chunk: &Wanted, bytes: &[u8]) -> Result<By
         .and_then(|from| bytes.get(from..from + entry.stored as usize))
         .ok_or(Damage::Truncated)?;
     let plain = open_chunk(&triple, shared.id, *name, place.position, &entry, sealed)?;
-    let plain = shared.coders.decode(entry.codec, entry.raw as usize, plain)?;
+    let plain = shared
+        .coders
+        .decode(entry.codec, entry.raw as usize, plain)?;
     if shared.keys.chunk_id(&plain) != *id {
         return Err(Damage::ChunkId);
     }

@@ -175,7 +175,12 @@ impl OpenBody {
         fields.zeros(16, "parent")?;
         let label = bounded(&mut fields, LABEL_BYTES_MAX, Width::U16, "label")?;
         fields.padding(PADDING_STEP)?;
-        Ok(Self { purpose: Purpose::Backup, generation, random, label })
+        Ok(Self {
+            purpose: Purpose::Backup,
+            generation,
+            random,
+            label,
+        })
     }
 }
 
@@ -183,7 +188,13 @@ impl EndBody {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
-            Self::Committed { generation, sequence, root, packs, summary } => {
+            Self::Committed {
+                generation,
+                sequence,
+                root,
+                packs,
+                summary,
+            } => {
                 out.push(1);
                 out.extend_from_slice(&generation.to_le_bytes());
                 out.extend_from_slice(&sequence.to_le_bytes());
@@ -224,8 +235,9 @@ impl EndBody {
 impl IndexBody {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let chunks: usize = self.packs.iter().map(|pack| pack.chunks.len()).sum();
-        let mut out =
-            Vec::with_capacity(36 + self.packs.len() * INDEX_PACK_BYTES + chunks * ChunkEntry::BYTES);
+        let mut out = Vec::with_capacity(
+            36 + self.packs.len() * INDEX_PACK_BYTES + chunks * ChunkEntry::BYTES,
+        );
         out.extend_from_slice(&self.random);
         out.extend_from_slice(&(self.packs.len() as u32).to_le_bytes());
         for pack in &self.packs {
@@ -274,7 +286,13 @@ impl PackEntry {
         if ChunkEntry::end_of_all(&chunks) > u64::from(length) {
             return Err(Damage::Field("stored length"));
         }
-        Ok(Self { number, kind, length, commitment, chunks })
+        Ok(Self {
+            number,
+            kind,
+            length,
+            commitment,
+            chunks,
+        })
     }
 }
 
@@ -359,4 +377,137 @@ pub struct Snapshot {
     pub summary: Bytes,
     /// True if somebody asked to forget it.
     pub forgotten: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+    use crate::{compress::Codec, crypto::MasterKey};
+
+    fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
+        vec(any::<u8>(), 0..max).prop_map(Bytes::from)
+    }
+
+    fn chunk() -> impl Strategy<Value = ChunkEntry> {
+        (any::<[u8; 32]>(), 1..=4096_u32, any::<bool>()).prop_map(|(id, raw, packed)| ChunkEntry {
+            id: ChunkId::from_bytes(id),
+            codec: if packed { Codec::Zstd } else { Codec::Stored },
+            raw,
+            stored: if packed { raw / 2 + 16 } else { raw + 16 },
+        })
+    }
+
+    fn packs() -> impl Strategy<Value = Vec<PackEntry>> {
+        let pack = (any::<bool>(), any::<[u8; 32]>(), vec(chunk(), 1..20));
+        vec(pack, 0..5).prop_map(|packs| {
+            let entry =
+                |(number, (data, commitment, chunks)): (u32, (bool, _, Vec<ChunkEntry>))| {
+                    PackEntry {
+                        number: number * 3,
+                        kind: if data {
+                            ChunkKind::Data
+                        } else {
+                            ChunkKind::Metadata
+                        },
+                        length: ChunkEntry::end_of_all(&chunks) as u32 + 1000,
+                        commitment,
+                        chunks,
+                    }
+                };
+            (0..).zip(packs).map(entry).collect()
+        })
+    }
+
+    fn end() -> impl Strategy<Value = EndBody> {
+        let committed = (
+            any::<u64>(),
+            any::<u64>(),
+            any::<[u8; 32]>(),
+            any::<u32>(),
+            bytes(900),
+        );
+        prop_oneof![
+            committed.prop_map(|(generation, sequence, root, packs, summary)| {
+                let root = ChunkId::from_bytes(root);
+                EndBody::Committed {
+                    generation,
+                    sequence,
+                    root,
+                    packs,
+                    summary,
+                }
+            }),
+            any::<u64>().prop_map(|generation| EndBody::Fenced { generation }),
+        ]
+    }
+
+    /// Through sealing and padding, as it is in the bucket.
+    fn through(kind: ObjectType, body: &[u8]) -> Vec<u8> {
+        let repository = RepositoryId::from_bytes([2; 16]);
+        let keys = Keys::derive(&MasterKey::new([1; 32]), repository);
+        let records = Records {
+            keys: &keys,
+            repository,
+        };
+        let sealed = records
+            .seal("a/key", kind, body, &mut StdRng::seed_from_u64(1))
+            .unwrap();
+        assert!(records.open("another/key", kind, &sealed).is_err());
+        records.open("a/key", kind, &sealed).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn open_round_trips(generation: u64, random: [u8; 32], label in bytes(4096)) {
+            let body = OpenBody { purpose: Purpose::Backup, generation, random, label };
+            let read = OpenBody::decode(&through(ObjectType::Open, &body.encode()));
+            prop_assert_eq!(read, Ok(body));
+        }
+
+        #[test]
+        fn end_round_trips(body in end()) {
+            let read = EndBody::decode(&through(ObjectType::End, &body.encode()));
+            prop_assert_eq!(read, Ok(body));
+        }
+
+        #[test]
+        fn index_round_trips(random: [u8; 32], packs in packs()) {
+            let body = IndexBody { random, packs };
+            let read = IndexBody::decode(&through(ObjectType::Index, &body.encode()));
+            prop_assert_eq!(read, Ok(body));
+        }
+
+        #[test]
+        fn forget_and_beat_round_trip(reason in ".{0,200}", n: u64) {
+            let read = decode_forget(&through(ObjectType::Forget, &encode_forget(&reason)));
+            prop_assert_eq!(read, Ok(reason));
+            let read = decode_beat(&through(ObjectType::Beat, &encode_beat(n)));
+            prop_assert_eq!(read, Ok(n));
+        }
+
+        #[test]
+        fn no_bytes_make_a_parser_panic_or_allocate(input in vec(any::<u8>(), 0..400)) {
+            let _ = OpenBody::decode(&input);
+            let _ = EndBody::decode(&input);
+            let _ = IndexBody::decode(&input);
+            let _ = decode_forget(&input);
+            let _ = decode_beat(&input);
+        }
+
+        #[test]
+        fn lengths_beyond_the_input_are_refused(at in 0..100_usize, packs in packs()) {
+            let mut bytes = IndexBody { random: [0; 32], packs }.encode();
+            if at + 4 <= bytes.len() {
+                bytes[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+            }
+            let _ = IndexBody::decode(&bytes);
+            bytes.truncate(at);
+            prop_assert!(IndexBody::decode(&bytes).is_err() || at >= 36);
+        }
+    }
 }

@@ -91,7 +91,8 @@ impl Repository {
 
         let wrapped = {
             let (name, master, passphrase) = (slot_key.clone(), key.clone(), passphrase.clone());
-            blocking(move || wrap(&name, id, &master, &passphrase, cost, &mut rand::rng())).await??
+            blocking(move || wrap(&name, id, &master, &passphrase, cost, &mut rand::rng()))
+                .await??
         };
         if let Created::Theirs(_) = objects.create(&slot_key, wrapped.into()).await? {
             return Err(Error::Occupied { key: slot_key });
@@ -177,13 +178,18 @@ impl Repository {
 
 impl fmt::Debug for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Repository").field("id", &self.shared.id).finish_non_exhaustive()
+        f.debug_struct("Repository")
+            .field("id", &self.shared.id)
+            .finish_non_exhaustive()
     }
 }
 
 impl Shared {
     pub(crate) fn records(&self) -> Records<'_> {
-        Records { keys: &self.keys, repository: self.id }
+        Records {
+            keys: &self.keys,
+            repository: self.id,
+        }
     }
 
     pub(crate) fn format_key(&self) -> String {
@@ -193,7 +199,9 @@ impl Shared {
     pub(crate) fn check_writable(&self) -> Result<()> {
         match &self.access {
             Access::ReadWrite => Ok(()),
-            Access::ReadOnly(reason) => Err(Error::ReadOnly { reason: reason.clone() }),
+            Access::ReadOnly(reason) => Err(Error::ReadOnly {
+                reason: reason.clone(),
+            }),
         }
     }
 
@@ -223,7 +231,9 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|_| Error::Internal { what: "a worker thread" })
+        .map_err(|_| Error::Internal {
+            what: "a worker thread",
+        })
 }
 
 /// The newest format object. Tells an empty location from a foreign one.
@@ -238,10 +248,12 @@ async fn read_format(objects: &Objects) -> Result<(String, bytes::Bytes)> {
         .max();
     let Some(n) = newest else {
         let ours = |key: &str| key.starts_with(KEYS) || key.starts_with(PROBE);
-        return Err(match objects.find(FOREIGN_SCAN_MAX, |key| !ours(key)).await? {
-            Some(example) => Error::Foreign { example },
-            None => Error::NotInitialized,
-        });
+        return Err(
+            match objects.find(FOREIGN_SCAN_MAX, |key| !ours(key)).await? {
+                Some(example) => Error::Foreign { example },
+                None => Error::NotInitialized,
+            },
+        );
     };
     let key = Name::Format(n).key();
     if n > u32::from(FORMAT_VERSION) {
@@ -263,9 +275,7 @@ async fn unlock(
             continue;
         }
         let slot = match objects.get_bounded(&key, SLOT_BYTES).await {
-            Ok(bytes) => {
-                Slot::parse(&key, &bytes).map_err(|damage| Error::corrupt(&key, damage))
-            }
+            Ok(bytes) => Slot::parse(&key, &bytes).map_err(|damage| Error::corrupt(&key, damage)),
             Err(error @ Error::Corrupt { .. }) => Err(error),
             Err(error) => return Err(error),
         };

@@ -11,8 +11,8 @@ use crate::{
     ids::{ClusterKey, SessionId},
     names::{END, FORGET, INDEX, INDEX_RUNS, Name, OPEN, ObjectType},
     record::{
-        End, EndBody, IndexBody, OpenBody, REASON_BYTES_MAX, RECORD_BYTES_MAX, Snapshot,
-        decode_at, encode_forget,
+        End, EndBody, IndexBody, OpenBody, REASON_BYTES_MAX, RECORD_BYTES_MAX, Snapshot, decode_at,
+        encode_forget,
     },
     repository::{Repository, Shared},
     store::Created,
@@ -100,7 +100,10 @@ impl Repository {
             })
             .collect();
         snapshots.sort_by_key(|s| (s.forgotten, s.cluster, s.seq, s.session));
-        Ok(Snapshots { snapshots, unreadable })
+        Ok(Snapshots {
+            snapshots,
+            unreadable,
+        })
     }
 
     /// One snapshot that can be restored.
@@ -109,7 +112,10 @@ impl Repository {
     /// [`Error::NotFound`], [`Error::Forgotten`], [`Error::NeverEnded`],
     /// [`Error::Corrupt`] if its record cannot be read, or one of the store.
     pub async fn snapshot(&self, session: SessionId) -> Result<Snapshot> {
-        let Snapshots { snapshots, unreadable } = self.snapshots().await?;
+        let Snapshots {
+            snapshots,
+            unreadable,
+        } = self.snapshots().await?;
         if let Some(found) = snapshots.into_iter().find(|s| s.session == session) {
             if found.forgotten {
                 return Err(Error::Forgotten { session });
@@ -122,12 +128,19 @@ impl Repository {
             }
         }
         if self.shared.ends().keys().any(|(_, id)| *id == session) {
-            return Err(Error::NeverEnded { session, fenced: true });
+            return Err(Error::NeverEnded {
+                session,
+                fenced: true,
+            });
         }
         let opened = self.shared.objects.list(OPEN).await?;
-        let began = |key: &String| matches!(Name::parse(key), Some(Name::Open(_, _, id)) if id == session);
+        let began =
+            |key: &String| matches!(Name::parse(key), Some(Name::Open(_, _, id)) if id == session);
         if opened.iter().any(began) {
-            return Err(Error::NeverEnded { session, fenced: false });
+            return Err(Error::NeverEnded {
+                session,
+                fenced: false,
+            });
         }
         Err(Error::NotFound { session })
     }
@@ -149,7 +162,9 @@ impl Repository {
             });
         }
         let key = Name::Forget(session).key();
-        let bytes = self.shared.seal(&key, ObjectType::Forget, &encode_forget(reason))?;
+        let bytes = self
+            .shared
+            .seal(&key, ObjectType::Forget, &encode_forget(reason))?;
         self.shared.objects.create(&key, bytes).await.map(|_| ())
     }
 }
@@ -161,7 +176,13 @@ fn snapshot_of(
     forgotten: bool,
 ) -> Option<Snapshot> {
     match body {
-        EndBody::Committed { generation: _, sequence, root, packs: _, summary } => Some(Snapshot {
+        EndBody::Committed {
+            generation: _,
+            sequence,
+            root,
+            packs: _,
+            summary,
+        } => Some(Snapshot {
             session,
             cluster,
             seq: *sequence,
@@ -188,7 +209,10 @@ impl Shared {
             return Ok(body.clone());
         }
         let key = Name::End(cluster, session).key();
-        let bytes = self.objects.get_bounded(&key, SMALL_RECORD_BYTES_MAX).await?;
+        let bytes = self
+            .objects
+            .get_bounded(&key, SMALL_RECORD_BYTES_MAX)
+            .await?;
         let body = self.open_end(&key, &bytes)?;
         self.remember_end(cluster, session, body.clone());
         Ok(body)
@@ -284,7 +308,9 @@ impl Shared {
                 EndBody::Committed { packs, .. } if *packs > 0 => Some((*session, *packs)),
                 _ => None,
             });
-            committed.filter(|(session, _)| !index.holds(*session)).collect()
+            committed
+                .filter(|(session, _)| !index.holds(*session))
+                .collect()
         };
         let mut reads = stream::iter(wanted)
             .map(|(session, packs)| {
@@ -317,7 +343,10 @@ impl Shared {
         let body = self.records().open(key, ObjectType::Index, &bytes)?;
         let delta = decode_at(key, &body, IndexBody::decode)?;
         if u32::try_from(delta.packs.len()) != Ok(packs) {
-            return Err(Error::corrupt(key, crate::wire::Damage::Field("number of packs")));
+            return Err(Error::corrupt(
+                key,
+                crate::wire::Damage::Field("number of packs"),
+            ));
         }
         self.index_mut().add(session, &delta);
         Ok(())
@@ -327,7 +356,10 @@ impl Shared {
     /// unmounted must not be written to as if it were empty.
     pub(crate) async fn check_format(&self) -> Result<()> {
         let key = self.format_key();
-        let found = self.objects.get_bounded(&key, crate::format::FORMAT_BYTES).await;
+        let found = self
+            .objects
+            .get_bounded(&key, crate::format::FORMAT_BYTES)
+            .await;
         let found = crate::format::Format::parse(&key, &found?)?;
         if found.repository == self.id {
             Ok(())

@@ -113,7 +113,8 @@ impl Objects {
     /// An entire object. Missing is an error.
     pub(crate) async fn get(&self, key: &str) -> Result<Bytes> {
         let read = async { self.inner.get(&Path::from(key)).await?.bytes().await };
-        read.await.map_err(|error| classify(Operation::Read, key, &error))
+        read.await
+            .map_err(|error| classify(Operation::Read, key, &error))
     }
 
     /// An object of at most `limit` bytes; a longer one is not read.
@@ -224,7 +225,11 @@ pub(crate) fn classify(operation: Operation, key: &str, error: &object_store::Er
         }
         object_store::Error::NotFound { .. } => return Error::BucketMissing { source },
         object_store::Error::PermissionDenied { .. } => {
-            return Error::Denied { operation, key, source };
+            return Error::Denied {
+                operation,
+                key,
+                source,
+            };
         }
         object_store::Error::Unauthenticated { .. } => return Error::Unauthenticated { source },
         object_store::Error::AlreadyExists { .. } => return Error::Occupied { key },
@@ -233,18 +238,38 @@ pub(crate) fn classify(operation: Operation, key: &str, error: &object_store::Er
     if let Some(http) = find::<HttpError>(error)
         && http.kind() != HttpErrorKind::Decode
     {
-        return Error::Unreachable { operation, key, source };
+        return Error::Unreachable {
+            operation,
+            key,
+            source,
+        };
     }
     match status_of(&text) {
-        Some(403) => Error::Denied { operation, key, source },
+        Some(403) => Error::Denied {
+            operation,
+            key,
+            source,
+        },
         Some(401) => Error::Unauthenticated { source },
-        Some(429 | 503) => Error::Throttled { operation, key, source },
+        Some(429 | 503) => Error::Throttled {
+            operation,
+            key,
+            source,
+        },
         Some(507) => Error::Full { key, source },
-        _ if text.contains("SlowDown") => Error::Throttled { operation, key, source },
+        _ if text.contains("SlowDown") => Error::Throttled {
+            operation,
+            key,
+            source,
+        },
         _ if text.contains("StorageFull") || text.contains("QuotaExceeded") => {
             Error::Full { key, source }
         }
-        _ => Error::Store { operation, key, source },
+        _ => Error::Store {
+            operation,
+            key,
+            source,
+        },
     }
 }
 
@@ -253,8 +278,16 @@ fn classify_io(operation: Operation, key: &str, error: &io::Error) -> Option<Err
     let source = Cause(error.kind().to_string());
     Some(match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full { key, source },
-        io::ErrorKind::PermissionDenied => Error::Denied { operation, key, source },
-        io::ErrorKind::ReadOnlyFilesystem => Error::Denied { operation, key, source },
+        io::ErrorKind::PermissionDenied => Error::Denied {
+            operation,
+            key,
+            source,
+        },
+        io::ErrorKind::ReadOnlyFilesystem => Error::Denied {
+            operation,
+            key,
+            source,
+        },
         io::ErrorKind::NotFound if operation == Operation::Read => Error::Missing { key },
         io::ErrorKind::NotFound => Error::BucketMissing { source },
         io::ErrorKind::ConnectionRefused
@@ -264,7 +297,11 @@ fn classify_io(operation: Operation, key: &str, error: &io::Error) -> Option<Err
         | io::ErrorKind::NetworkUnreachable
         | io::ErrorKind::TimedOut
         | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::UnexpectedEof => Error::Unreachable { operation, key, source },
+        | io::ErrorKind::UnexpectedEof => Error::Unreachable {
+            operation,
+            key,
+            source,
+        },
         _ => return None,
     })
 }
@@ -272,14 +309,19 @@ fn classify_io(operation: Operation, key: &str, error: &io::Error) -> Option<Err
 fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| {
+        (*error).source()
+    })
 }
 
 fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
     chain(error).find_map(|error| {
         error.downcast_ref::<E>().or_else(|| {
             // io::Error hides the error it wraps from source(): it *is* that error.
-            error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<E>()
+            error
+                .downcast_ref::<io::Error>()?
+                .get_ref()?
+                .downcast_ref::<E>()
         })
     })
 }

@@ -103,6 +103,9 @@ impl Shared {
             }
             plain_bytes += plain.len() as u64;
         }
-        Ok(Checked::Pack { chunks: pack.chunks.len(), plain_bytes })
+        Ok(Checked::Pack {
+            chunks: pack.chunks.len(),
+            plain_bytes,
+        })
     }
 }

@@ -117,7 +117,12 @@ impl Repository {
     /// [`Error::NewerProtocol`], [`Error::ReadOnly`], [`Error::TooLarge`],
     /// [`Error::Vanished`], or one of the store.
     pub async fn begin(&self, request: SessionRequest) -> Result<Writer> {
-        let SessionRequest { id: session, cluster, purpose, label } = request;
+        let SessionRequest {
+            id: session,
+            cluster,
+            purpose,
+            label,
+        } = request;
         let shared = &self.shared;
         shared.check_writable()?;
         check_len("the label", label.len(), LABEL_BYTES_MAX)?;
@@ -127,7 +132,12 @@ impl Repository {
 
         shared.check_protocol(GC).await?;
         let key = Name::Open(cluster, generation, session).key();
-        let body = OpenBody { purpose, generation, random, label };
+        let body = OpenBody {
+            purpose,
+            generation,
+            random,
+            label,
+        };
         let bytes = shared.seal(&key, ObjectType::Open, &body.encode())?;
         let stored = bytes.len() as u64;
         if let Created::Theirs(bytes) = shared.objects.create(&key, bytes).await? {
@@ -191,7 +201,11 @@ impl Shared {
 
 fn check_len(what: &'static str, actual: usize, limit: usize) -> Result<()> {
     if actual > limit {
-        return Err(Error::TooLarge { what, actual, limit });
+        return Err(Error::TooLarge {
+            what,
+            actual,
+            limit,
+        });
     }
     Ok(())
 }
@@ -240,8 +254,13 @@ impl Writer {
     /// What the session did so far.
     #[must_use]
     pub fn stats(&self) -> WriteStats {
-        let Counters { chunks_new, chunks_reused, bytes_in, bytes_stored, puts } =
-            &self.inner.counters;
+        let Counters {
+            chunks_new,
+            chunks_reused,
+            bytes_in,
+            bytes_stored,
+            puts,
+        } = &self.inner.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         WriteStats {
             chunks_new: read(chunks_new),
@@ -263,7 +282,10 @@ impl Writer {
     pub async fn commit(&self, root: ChunkId, summary: Bytes) -> Result<Snapshot> {
         check_len("the summary", summary.len(), SUMMARY_BYTES_MAX)?;
         if !self.contains(&root) {
-            return Err(Error::ChunkMissing { chunk: root, incomplete: 0 });
+            return Err(Error::ChunkMissing {
+                chunk: root,
+                incomplete: 0,
+            });
         }
         self.inner.check_open()?;
         self.inner.closed.store(true, Ordering::SeqCst);
@@ -277,8 +299,13 @@ impl Writer {
     pub async fn abandon(&self) {
         self.inner.closed.store(true, Ordering::SeqCst);
         self.beat.abort();
-        let repository = Repository { shared: Arc::clone(&self.inner.shared) };
-        if let Err(error) = repository.fence(self.inner.cluster, self.inner.session).await {
+        let repository = Repository {
+            shared: Arc::clone(&self.inner.shared),
+        };
+        if let Err(error) = repository
+            .fence(self.inner.cluster, self.inner.session)
+            .await
+        {
             tracing::debug!(session = %self.inner.session, %error, "the session was not fenced");
         }
     }
@@ -292,7 +319,9 @@ impl Drop for Writer {
 
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").field("session", &self.inner.session).finish_non_exhaustive()
+        f.debug_struct("Writer")
+            .field("session", &self.inner.session)
+            .finish_non_exhaustive()
     }
 }
 
@@ -313,7 +342,9 @@ impl State {
 
     fn close(&mut self, kind: ChunkKind) -> Result<()> {
         if let Some(builder) = self.builder(kind).take() {
-            let sealed = builder.finish().map_err(|_| Error::Internal { what: "sealing a pack" })?;
+            let sealed = builder.finish().map_err(|_| Error::Internal {
+                what: "sealing a pack",
+            })?;
             self.waiting.push_back(sealed);
         }
         Ok(())
@@ -327,7 +358,9 @@ impl Inner {
 
     fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::SeqCst) {
-            return Err(Error::Internal { what: "writing to a session that has ended" });
+            return Err(Error::Internal {
+                what: "writing to a session that has ended",
+            });
         }
         self.check_uploads()
     }
@@ -343,13 +376,17 @@ impl Inner {
     /// open pack.
     fn store(&self, kind: ChunkKind, plain: &[u8]) -> Result<ChunkId> {
         let id = self.shared.keys.chunk_id(plain);
-        self.counters.bytes_in.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        self.counters
+            .bytes_in
+            .fetch_add(plain.len() as u64, Ordering::Relaxed);
         let known = self.shared.index().contains(&id) || self.state().stored.contains(&id);
         if known {
             self.counters.chunks_reused.fetch_add(1, Ordering::Relaxed);
             return Ok(id);
         }
-        let failed = |_| Error::Internal { what: "compressing a chunk" };
+        let failed = |_| Error::Internal {
+            what: "compressing a chunk",
+        };
         let chunk = self.shared.coders.encode(plain).map_err(failed)?;
 
         let mut state = self.state();
@@ -370,7 +407,9 @@ impl Inner {
             *state.builder(kind) = Some(builder);
         }
         if let Some(pack) = state.builder(kind) {
-            pack.push(id, &chunk).map_err(|_| Error::Internal { what: "filling a pack" })?;
+            pack.push(id, &chunk).map_err(|_| Error::Internal {
+                what: "filling a pack",
+            })?;
         }
         self.counters.chunks_new.fetch_add(1, Ordering::Relaxed);
         Ok(id)
@@ -378,10 +417,14 @@ impl Inner {
 
     fn new_pack(&self, state: &mut State, kind: ChunkKind, capacity: usize) -> Result<PackBuilder> {
         let number = state.next_pack;
-        state.next_pack = number
-            .checked_add(1)
-            .ok_or(Error::Internal { what: "numbering a pack" })?;
-        let name = PackName { session: self.session, number, kind };
+        state.next_pack = number.checked_add(1).ok_or(Error::Internal {
+            what: "numbering a pack",
+        })?;
+        let name = PackName {
+            session: self.session,
+            number,
+            kind,
+        };
         let Shared { keys, id, .. } = self.shared.as_ref();
         Ok(PackBuilder::new(keys, *id, &self.random, name, capacity))
     }
@@ -423,14 +466,21 @@ impl Inner {
     async fn create(&self, key: &str, bytes: Bytes) -> Result<()> {
         match self.shared.objects.create(key, bytes).await? {
             Created::Ours => Ok(()),
-            Created::Theirs(_) => Err(Error::Occupied { key: key.to_owned() }),
+            Created::Theirs(_) => Err(Error::Occupied {
+                key: key.to_owned(),
+            }),
         }
     }
 
     async fn commit(self: &Arc<Self>, root: ChunkId, summary: Bytes) -> Result<Snapshot> {
         let packs = self.flush().await?;
-        let count = u32::try_from(packs.len()).map_err(|_| Error::Internal { what: "counting packs" })?;
-        let delta = IndexBody { random: self.random, packs };
+        let count = u32::try_from(packs.len()).map_err(|_| Error::Internal {
+            what: "counting packs",
+        })?;
+        let delta = IndexBody {
+            random: self.random,
+            packs,
+        };
         if count > 0 {
             let key = Name::Index(self.session).key();
             let bytes = self.shared.seal(&key, ObjectType::Index, &delta.encode())?;
@@ -440,7 +490,13 @@ impl Inner {
         }
         self.shared.check_format().await?;
 
-        let Self { generation, sequence, session, cluster, .. } = **self;
+        let Self {
+            generation,
+            sequence,
+            session,
+            cluster,
+            ..
+        } = **self;
         let key = Name::End(cluster, session).key();
         let snapshot = Snapshot {
             session,
@@ -450,7 +506,13 @@ impl Inner {
             summary: summary.clone(),
             forgotten: false,
         };
-        let body = EndBody::Committed { generation, sequence, root, packs: count, summary };
+        let body = EndBody::Committed {
+            generation,
+            sequence,
+            root,
+            packs: count,
+            summary,
+        };
         let bytes = self.shared.seal(&key, ObjectType::End, &body.encode())?;
         let len = bytes.len() as u64;
         if let Created::Theirs(bytes) = self.shared.objects.create(&key, bytes).await? {
@@ -481,7 +543,9 @@ impl Inner {
         let chunks: usize = packs.iter().map(|pack| pack.chunks.len()).sum();
         // Nothing that was put may be missing from what is committed.
         if packs.len() != state.next_pack as usize || chunks != state.stored.len() {
-            return Err(Error::Internal { what: "uploading all packs" });
+            return Err(Error::Internal {
+                what: "uploading all packs",
+            });
         }
         Ok(packs)
     }
