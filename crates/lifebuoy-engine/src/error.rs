@@ -162,6 +162,36 @@ impl Error {
     }
 }
 
-fn repo_reason(_error: &lifebuoy_repo::Error) -> Reason {
-    Reason::InternalError
+fn repo_reason(error: &lifebuoy_repo::Error) -> Reason {
+    use lifebuoy_repo::{Error as Repo, Operation};
+    match error {
+        Repo::Location { .. } | Repo::EmptyPassphrase => Reason::InvalidSpec,
+        Repo::Denied { operation, .. } => match operation {
+            Operation::List => Reason::ListDenied,
+            Operation::Write => Reason::ReadOnlyCredentials,
+            Operation::Read => Reason::AccessDenied,
+        },
+        Repo::Unauthenticated { .. } => Reason::AccessDenied,
+        Repo::BucketMissing { .. } => Reason::BucketNotFound,
+        Repo::Unreachable { .. } | Repo::Throttled { .. } | Repo::Store { .. } => {
+            Reason::StoreUnreachable
+        }
+        Repo::Full { .. } => Reason::StoreFull,
+        Repo::NotInitialized => Reason::NotInitialized,
+        Repo::Foreign { .. } => Reason::ForeignBucket,
+        Repo::WrongPassphrase => Reason::WrongPassphrase,
+        Repo::NewerFormat { .. } | Repo::UnknownFeatures { .. } | Repo::NewerProtocol { .. } => {
+            Reason::FormatTooNew
+        }
+        Repo::ReadOnly { .. } => Reason::RepositoryNotReady,
+        Repo::Missing { .. }
+        | Repo::Corrupt { .. }
+        | Repo::Vanished { .. }
+        | Repo::ChunkMissing { .. } => Reason::RepositoryDamaged,
+        Repo::Fenced { .. } => Reason::Interrupted,
+        Repo::NotFound { .. } => Reason::RecoveryPointNotFound,
+        Repo::Forgotten { .. } => Reason::RecoveryPointForgotten,
+        Repo::NeverEnded { .. } => Reason::RecoveryPointNeverEnded,
+        _ => Reason::InternalError,
+    }
 }

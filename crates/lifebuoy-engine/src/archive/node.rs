@@ -4,7 +4,7 @@
 //! input before anything is allocated.
 
 use bytes::Bytes;
-use lifebuoy_repo::ChunkId;
+use lifebuoy_repo::{CHUNK_BYTES_MAX, ChunkId};
 
 use super::{ObjectHash, ObjectKey};
 
@@ -16,8 +16,8 @@ const LEAF: u8 = 0;
 pub(crate) const DEPTH_MAX: u8 = 12;
 /// The longest namespace or name that is read, in bytes.
 const NAME_BYTES_MAX: usize = 4096;
-/// The longest object that is read, in bytes, both columns each.
-pub(crate) const OBJECT_BYTES_MAX: u64 = 16 << 20;
+/// The longest column of an object, in bytes: it is never cut in two.
+pub(crate) const OBJECT_BYTES_MAX: u64 = CHUNK_BYTES_MAX as u64;
 
 /// One object in a segment. Its offsets follow from the lengths before it.
 #[derive(Clone, Debug, PartialEq, Eq)]

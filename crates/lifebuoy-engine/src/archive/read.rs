@@ -62,15 +62,15 @@ impl Archive {
         t: &TypeRecord,
         wanted: impl Fn(&ObjectKey) -> bool + Send + 'static,
     ) -> BoxStream<'_, Result<ArchivedObject, Error>> {
-        let wanted = Arc::new(wanted);
-        let of_leaf = Arc::clone(&wanted);
         self.leaves(t)
-            .map_ok(move |mut segments| {
-                segments.retain(|s| s.entries.iter().any(|e| of_leaf(&e.key)));
-                self.segment_objects(segments)
+            .map_ok(move |segments| {
+                let parts = segments.into_iter().filter_map(|segment| {
+                    let mask: Vec<bool> = segment.entries.iter().map(|e| wanted(&e.key)).collect();
+                    mask.contains(&true).then_some((segment, mask))
+                });
+                self.segment_objects(parts.collect())
             })
             .try_flatten()
-            .try_filter(move |object| std::future::ready(wanted(&object.key)))
             .boxed()
     }
 
@@ -164,24 +164,30 @@ impl Archive {
 
     fn segment_objects(
         &self,
-        segments: Vec<Segment>,
+        parts: Vec<(Segment, Vec<bool>)>,
     ) -> BoxStream<'_, Result<ArchivedObject, Error>> {
-        let ids = segments
+        let ids = parts
             .iter()
-            .flat_map(|s| [s.stable, s.volatile])
+            .flat_map(|(s, _)| [s.stable, s.volatile])
             .collect::<Vec<_>>();
         let chunks = self.reader.get_ordered(ids).map_err(Error::from).boxed();
         stream::try_unfold(
-            (segments.into_iter(), chunks),
-            |(mut segments, mut chunks)| async move {
-                let Some(segment) = segments.next() else {
+            (parts.into_iter(), chunks),
+            |(mut parts, mut chunks)| async move {
+                let Some((segment, mask)) = parts.next() else {
                     return Ok::<_, Error>(None);
                 };
                 let stable = expect(&mut chunks, segment.stable).await?;
                 let volatile = expect(&mut chunks, segment.volatile).await?;
                 let objects = split(&segment, &stable, &volatile)?;
-                let objects = stream::iter(objects.into_iter().map(Ok));
-                Ok(Some((objects, (segments, chunks))))
+                let objects = objects
+                    .into_iter()
+                    .zip(mask)
+                    .filter_map(|(object, wanted)| wanted.then_some(Ok(object)));
+                Ok(Some((
+                    stream::iter(objects.collect::<Vec<_>>()),
+                    (parts, chunks),
+                )))
             },
         )
         .try_flatten()

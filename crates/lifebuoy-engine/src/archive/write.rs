@@ -21,7 +21,7 @@ const SEGMENT_OBJECTS_MAX: usize = 1024;
 /// A node is cut at this many segments or children.
 const NODE_ITEMS_MAX: usize = 128;
 /// A leaf is cut once it lists this many objects.
-const LEAF_OBJECTS_MAX: u64 = 8192;
+const LEAF_OBJECTS_MAX: u64 = 4096;
 
 /// Makes type writers over one session of a repository.
 #[derive(Clone)]

@@ -4,6 +4,21 @@
 //! Needs `list` and `watch` only. Never holds a page of a list, never writes to
 //! the cluster, and never takes a type that it could not read for an empty one.
 
+mod choose;
+mod domain;
+mod facts;
+mod fetch;
+mod kube_lister;
+mod lister;
+mod normalise;
 mod request;
+mod run;
+mod shallow;
+mod splitter;
+mod type_run;
 
 pub use request::{CaptureProgress, CaptureRequest, Captured, ONLY_WARN_GROUPS};
+pub use run::{capture, cluster_uid};
+
+#[cfg(test)]
+mod tests;

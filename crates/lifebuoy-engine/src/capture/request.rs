@@ -1,6 +1,9 @@
 //! What a capture is asked, how far it is, and what it gives back.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use chrono::{DateTime, Utc};
 use lifebuoy_api::{BackupProgress, PointCluster, Problem, Selection, VolumePolicy};
@@ -44,9 +47,14 @@ pub struct CaptureRequest {
     pub down_groups_that_only_warn: Vec<Glob>,
 }
 
-/// How far a capture is. Read it at any time from anywhere.
-#[derive(Debug, Default)]
+/// How far a capture is. Read it at any time from anywhere: clones show the same.
+#[derive(Clone, Debug, Default)]
 pub struct CaptureProgress {
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
     types: AtomicU64,
     types_total: AtomicU64,
     objects: AtomicU64,
@@ -66,31 +74,31 @@ impl CaptureProgress {
     pub fn snapshot(&self) -> BackupProgress {
         let read = |value: &AtomicU64| i64::try_from(value.load(Ordering::Relaxed)).unwrap_or(0);
         BackupProgress {
-            types: read(&self.types),
-            types_total: read(&self.types_total),
-            objects: read(&self.objects),
-            bytes: read(&self.bytes),
+            types: read(&self.counts.types),
+            types_total: read(&self.counts.types_total),
+            objects: read(&self.counts.objects),
+            bytes: read(&self.counts.bytes),
             ..BackupProgress::default()
         }
     }
 
     pub(crate) fn expect_types(&self, count: u64) {
-        self.types_total.store(count, Ordering::Relaxed);
+        self.counts.types_total.store(count, Ordering::Relaxed);
     }
 
     pub(crate) fn type_done(&self) {
-        self.types.fetch_add(1, Ordering::Relaxed);
+        self.counts.types.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn object_done(&self, bytes: u64) {
-        self.objects.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.counts.objects.fetch_add(1, Ordering::Relaxed);
+        self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// A type is read once more from its beginning.
     pub(crate) fn take_back(&self, objects: u64, bytes: u64) {
-        self.objects.fetch_sub(objects, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.counts.objects.fetch_sub(objects, Ordering::Relaxed);
+        self.counts.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

@@ -1,0 +1,1 @@
+//! Captures from a source of lists that the test plays.

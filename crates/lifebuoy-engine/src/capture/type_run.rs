@@ -1,0 +1,675 @@
+//! Reads one type from its first page to its last, and writes what is kept.
+//!
+//! Every way in which a list can go wrong ends in one of four outcomes: read
+//! exactly, read otherwise and said so, not readable and said so, or gone.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures::TryStreamExt;
+use lifebuoy_api::{Problem, Reason};
+use lifebuoy_repo::CHUNK_BYTES_MAX;
+
+use super::{
+    CaptureProgress,
+    choose::{Chosen, Taken},
+    domain::{Probed, Standing},
+    facts::{Facts, RoleFacts},
+    fetch::{malformed, wait_before_retry},
+    lister::{At, ListError, ListRequest, Lister},
+    normalise::{KeepRules, TypeName, Verdict, verdict},
+    shallow::{Malformed, Shallow},
+    splitter::{ListMeta, ListSplitter},
+};
+use crate::{
+    Error,
+    archive::{ArchiveWriter, Fidelity, ObjectKey, TypeRecord, TypeTotals, TypeWriter},
+};
+
+/// How often a type is read from its beginning before it is given up.
+const PASSES_MAX: u32 = 8;
+/// How much of a type that comes in no order is held to be sorted.
+const GATHERED_BYTES_MAX: usize = 64 << 20;
+/// How many malformed objects of one type are named.
+const MALFORMED_NAMED_MAX: u64 = 20;
+
+/// What all types of one capture share.
+pub(super) struct Shared {
+    pub(super) lister: Arc<dyn Lister>,
+    pub(super) archive: ArchiveWriter,
+    pub(super) rules: KeepRules,
+    pub(super) facts: Mutex<Facts>,
+    /// Whether needed cluster-scoped objects are looked for.
+    pub(super) additions: bool,
+    /// The revision that types of the main store are read at.
+    pub(super) revision: String,
+    /// The namespaces to list one by one, where that is better than all at once.
+    pub(super) namespaces: Option<Vec<String>>,
+    pub(super) progress: CaptureProgress,
+}
+
+impl Shared {
+    pub(super) fn facts(&self) -> MutexGuard<'_, Facts> {
+        // Facts are sets that only grow: a panic elsewhere leaves them usable.
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What became of a type.
+pub(super) struct TypeResult {
+    /// None when the type was deleted while the capture ran.
+    pub(super) record: Option<TypeRecord>,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Why a pass over the pages ended early.
+enum Stop {
+    List(ListError),
+    /// Keys do not come in order.
+    Unordered,
+    /// The first page broke off, and another one may show another moment.
+    Torn,
+    TooLargeToSort,
+    Fatal(Error),
+}
+
+impl From<ListError> for Stop {
+    fn from(error: ListError) -> Self {
+        Self::List(error)
+    }
+}
+
+/// What to do after a pass that ended early.
+enum Next {
+    FromTheBeginning,
+    From(String),
+    GiveUp(String),
+    Gone,
+}
+
+/// Where a pass stands.
+struct Position {
+    scope: usize,
+    at: At,
+}
+
+struct Gathered {
+    objects: Vec<(ObjectKey, Vec<u8>, Vec<u8>)>,
+    bytes: usize,
+}
+
+pub(super) struct TypeRun {
+    shared: Arc<Shared>,
+    chosen: Chosen,
+    api_version: String,
+    /// Index into the served versions.
+    version: usize,
+    version_problem: Option<String>,
+    /// How a pass begins.
+    start: At,
+    /// Why it is not exact, once it is known not to be.
+    fuzzy: Option<String>,
+    expired: u32,
+    passes: u32,
+    /// What of the list to read: everywhere, or these namespaces.
+    scopes: Vec<Option<String>>,
+
+    writer: TypeWriter,
+    gathered: Option<Gathered>,
+    revision: Option<String>,
+    last_seen: Option<ObjectKey>,
+    /// A page is read again: what is not after this was taken already.
+    floor: Option<ObjectKey>,
+    problems: Vec<Problem>,
+    malformed: u64,
+    stored: (u64, u64),
+    stable: Vec<u8>,
+    volatile: Vec<u8>,
+}
+
+impl TypeRun {
+    pub(super) fn new(shared: Arc<Shared>, chosen: Chosen, probed: &Probed) -> Self {
+        let (start, fuzzy) = match &probed.standing {
+            Standing::Main | Standing::Unknown(_) => (At::Exact(shared.revision.clone()), None),
+            Standing::Elsewhere(why) => (At::Latest, Some(why.clone())),
+        };
+        let scopes = match &shared.namespaces {
+            Some(names) if chosen.served.namespaced => names.iter().cloned().map(Some).collect(),
+            _ => vec![None],
+        };
+        let mut run = Self {
+            writer: shared.archive.begin(id_of(&chosen)),
+            shared,
+            api_version: String::new(),
+            version: probed.version,
+            version_problem: None,
+            start,
+            fuzzy,
+            expired: 0,
+            passes: 0,
+            scopes,
+            gathered: None,
+            revision: None,
+            last_seen: None,
+            floor: None,
+            problems: Vec::new(),
+            malformed: 0,
+            stored: (0, 0),
+            stable: Vec::new(),
+            volatile: Vec::new(),
+            chosen,
+        };
+        run.use_version(probed.version);
+        if run.version > 0 {
+            run.version_problem = Some("its preferred version cannot be listed".to_owned());
+        }
+        if run.sifts_roles() {
+            run.gather();
+        }
+        run
+    }
+
+    /// Reads and writes the type.
+    ///
+    /// # Errors
+    /// Only those of the repository: what the cluster does wrong is part of the
+    /// result.
+    pub(super) async fn run(mut self) -> Result<TypeResult, Error> {
+        let mut position = self.beginning();
+        loop {
+            let stop = match self.pass(&mut position).await {
+                Ok(()) => match self.write_gathered().await? {
+                    () => return self.finished().await,
+                },
+                Err(Stop::Fatal(error)) => return Err(error),
+                Err(stop) => stop,
+            };
+            match self.after(stop).await {
+                Next::FromTheBeginning => {
+                    self.restart();
+                    position = self.beginning();
+                }
+                Next::From(token) => position.at = At::Continue(token),
+                Next::GiveUp(reason) => return Ok(self.unavailable(&reason)),
+                Next::Gone => {
+                    self.take_back();
+                    return Ok(TypeResult {
+                        record: None,
+                        problems: Vec::new(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn beginning(&self) -> Position {
+        Position {
+            scope: 0,
+            at: self.start.clone(),
+        }
+    }
+
+    /// Reads from `position` to the end.
+    async fn pass(&mut self, position: &mut Position) -> Result<(), Stop> {
+        while let Some(scope) = self.scopes.get(position.scope) {
+            let version = &self.chosen.served.served_versions[self.version];
+            let path = self.chosen.served.path(version, scope.as_deref());
+            let request = ListRequest::page(path, position.at.clone());
+            let meta = self.page(&request).await?;
+            self.check_revision(&request.at, &meta);
+            if meta.continue_token.is_empty() {
+                position.scope += 1;
+                position.at = self.start.clone();
+            } else {
+                position.at = At::Continue(meta.continue_token);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_revision(&mut self, at: &At, meta: &ListMeta) {
+        if let At::Exact(wanted) = at
+            && *wanted != meta.resource_version
+            && self.fuzzy.is_none()
+        {
+            self.fuzzy = Some(format!(
+                "the server answered with revision {} instead of {wanted}",
+                meta.resource_version
+            ));
+        }
+        if self.revision.is_none() {
+            self.revision = Some(meta.resource_version.clone());
+        }
+    }
+
+    /// Reads one page, again where that may help.
+    async fn page(&mut self, request: &ListRequest) -> Result<ListMeta, Stop> {
+        let mut tries = 0;
+        loop {
+            let seen_before = self.last_seen.clone();
+            let error = match self.page_once(request).await {
+                Ok(meta) => {
+                    self.floor = None;
+                    return Ok(meta);
+                }
+                Err(Stop::List(error)) => error,
+                Err(stop) => return Err(stop),
+            };
+            tries += 1;
+            let Some(wait) = wait_before_retry(&error, tries) else {
+                return Err(Stop::List(error));
+            };
+            tracing::debug!(path = request.path, %error, tries, "a page is asked for again");
+            tokio::time::sleep(wait).await;
+            if request.at == At::Latest && self.last_seen != seen_before {
+                return Err(Stop::Torn);
+            }
+            self.floor.clone_from(&self.last_seen);
+        }
+    }
+
+    async fn page_once(&mut self, request: &ListRequest) -> Result<ListMeta, Stop> {
+        let lister = Arc::clone(&self.shared.lister);
+        let mut body = lister.page(request.clone()).await?;
+        let mut splitter = ListSplitter::new();
+        let mut previous = None;
+        while let Some(bytes) = body.try_next().await? {
+            splitter.feed(&bytes);
+            drop(bytes);
+            while let Some(item) = splitter.next_item().map_err(|e| malformed(&e))? {
+                self.take(item, &mut previous).await?;
+            }
+        }
+        Ok(splitter.finish().map_err(|e| malformed(&e))?)
+    }
+
+    /// Takes one item; `previous` is the one before it in the same page.
+    async fn take(&mut self, item: &[u8], previous: &mut Option<ObjectKey>) -> Result<(), Stop> {
+        let object = match Shallow::parse(item) {
+            Ok(object) if self.chosen.served.namespaced && object.namespace.is_empty() => {
+                self.malformed(&object.name, "it has no metadata.namespace");
+                return Ok(());
+            }
+            Ok(object) => object,
+            Err(Malformed(message)) => {
+                self.malformed("", &message);
+                return Ok(());
+            }
+        };
+        let key = ObjectKey::new(&*object.namespace, &*object.name);
+        if self.gathered.is_none() {
+            let after = |last: &Option<ObjectKey>| last.as_ref().is_none_or(|last| *last < key);
+            if !after(previous) {
+                return Err(Stop::Unordered);
+            }
+            if !after(&self.floor) {
+                *previous = Some(key);
+                return Ok(());
+            }
+            if !after(&self.last_seen) {
+                return Err(Stop::Unordered);
+            }
+        }
+        *previous = Some(key.clone());
+        self.last_seen = Some(key.clone());
+        if !self.keeps(&object) {
+            return Ok(());
+        }
+        self.stable.clear();
+        self.volatile.clear();
+        object.write_stable(
+            &self.api_version,
+            &self.chosen.served.kind,
+            &mut self.stable,
+        );
+        object.write_volatile(&mut self.volatile);
+        if self.stable.len().max(self.volatile.len()) > CHUNK_BYTES_MAX {
+            let name = key.to_string();
+            self.malformed(&name, "it is larger than 4 MiB, more than etcd takes");
+            return Ok(());
+        }
+        let additions = self.shared.additions;
+        if additions || matters_always(&self.chosen) {
+            let name = type_name(&self.chosen);
+            self.shared
+                .facts()
+                .learn(name, &object, &self.stable, additions);
+        }
+        self.keep(key).await
+    }
+
+    fn keeps(&self, object: &Shallow<'_>) -> bool {
+        let name = type_name(&self.chosen);
+        if verdict(name, object, &self.shared.rules) != Verdict::Keep {
+            return false;
+        }
+        if (name.group, name.resource) == ("", "endpoints") {
+            return !self.shared.facts().selected_by_service(object);
+        }
+        self.chosen.taken == Taken::Whole
+            || self
+                .shared
+                .facts()
+                .needs(name, object, &self.shared.rules.selector)
+    }
+
+    /// Stores the columns that were just written, now or once they are sorted.
+    async fn keep(&mut self, key: ObjectKey) -> Result<(), Stop> {
+        if let Some(gathered) = &mut self.gathered {
+            gathered.bytes += self.stable.len() + self.volatile.len();
+            if gathered.bytes > GATHERED_BYTES_MAX {
+                return Err(Stop::TooLargeToSort);
+            }
+            gathered
+                .objects
+                .push((key, self.stable.clone(), self.volatile.clone()));
+            return Ok(());
+        }
+        let bytes = (self.stable.len() + self.volatile.len()) as u64;
+        self.writer
+            .push(key, &self.stable, &self.volatile)
+            .await
+            .map_err(Stop::Fatal)?;
+        self.count(bytes);
+        Ok(())
+    }
+
+    fn count(&mut self, bytes: u64) {
+        self.stored.0 += 1;
+        self.stored.1 += bytes;
+        self.shared.progress.object_done(bytes);
+    }
+
+    /// Writes what was gathered, in order; of two objects of one name the later.
+    async fn write_gathered(&mut self) -> Result<(), Error> {
+        let Some(gathered) = self.gathered.take() else {
+            return Ok(());
+        };
+        let mut objects = gathered.objects;
+        // Stable, so that the later of two equal keys stays the later.
+        objects.sort_by(|a, b| a.0.cmp(&b.0));
+        objects.reverse();
+        objects.dedup_by(|a, b| a.0 == b.0);
+        objects.reverse();
+        let wanted = self.sifts_roles().then(|| {
+            let roles = objects
+                .iter()
+                .map(|(key, stable, _)| RoleFacts::read(&key.name, stable))
+                .collect::<Vec<_>>();
+            self.shared.facts().needed_roles(&roles)
+        });
+        let wanted = |name: &str| {
+            wanted
+                .as_ref()
+                .is_none_or(|w: &BTreeSet<_>| w.contains(name))
+        };
+        for (key, stable, volatile) in objects {
+            if wanted(&key.name) {
+                let bytes = (stable.len() + volatile.len()) as u64;
+                self.writer.push(key, &stable, &volatile).await?;
+                self.count(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides what follows on a pass that ended early.
+    async fn after(&mut self, stop: Stop) -> Next {
+        self.passes += 1;
+        if self.passes >= PASSES_MAX && !matches!(stop, Stop::List(ListError::Expired { .. })) {
+            return Next::GiveUp(match stop {
+                Stop::List(error) => self.say(&error),
+                _ => "its list breaks off every time".to_owned(),
+            });
+        }
+        match stop {
+            Stop::List(ListError::Expired { continue_token, .. }) => {
+                self.after_expiry(continue_token)
+            }
+            Stop::List(error @ ListError::TooNew { .. }) if self.start != At::Latest => {
+                self.start = At::Latest;
+                self.fuzzy = Some(format!(
+                    "it is kept in another store ({})",
+                    self.say(&error)
+                ));
+                Next::FromTheBeginning
+            }
+            Stop::List(error @ ListError::NotFound { .. }) => self.after_not_found(&error).await,
+            Stop::List(error @ ListError::Failed { .. })
+                if self.version + 1 < self.chosen.served.served_versions.len() =>
+            {
+                self.version_problem = Some(self.say(&error));
+                self.use_version(self.version + 1);
+                Next::FromTheBeginning
+            }
+            Stop::List(error) => Next::GiveUp(self.say(&error)),
+            Stop::Unordered => {
+                self.gather();
+                Next::FromTheBeginning
+            }
+            Stop::Torn => Next::FromTheBeginning,
+            Stop::TooLargeToSort => Next::GiveUp(format!(
+                "its list comes in no order and is larger than {} MiB",
+                GATHERED_BYTES_MAX >> 20
+            )),
+            Stop::Fatal(error) => Next::GiveUp(error.to_string()),
+        }
+    }
+
+    /// The revision was compacted. Once, the type is read anew; a type that
+    /// takes longer to list than revisions are kept would never end that way, so
+    /// the second time the list goes on where it stands.
+    fn after_expiry(&mut self, token: Option<String>) -> Next {
+        self.expired += 1;
+        let first = self.expired == 1;
+        match token {
+            Some(token) if !first => {
+                self.fuzzy = Some(
+                    "listing it takes longer than revisions are kept: its pages are of several moments"
+                        .to_owned(),
+                );
+                Next::From(token)
+            }
+            _ if self.expired > PASSES_MAX => {
+                Next::GiveUp("its revisions are compacted faster than it can be listed".to_owned())
+            }
+            _ => {
+                self.start = At::Latest;
+                self.fuzzy = Some(format!(
+                    "revision {} was compacted before it was read",
+                    self.shared.revision
+                ));
+                Next::FromTheBeginning
+            }
+        }
+    }
+
+    /// A type that is not served any more is no error: its definition was
+    /// deleted since it was discovered.
+    async fn after_not_found(&mut self, error: &ListError) -> Next {
+        let served = &self.chosen.served;
+        match self.shared.lister.served().await {
+            Ok(now) if now.by_resource(&served.group, &served.resource).is_none() => Next::Gone,
+            _ => Next::GiveUp(self.say(error)),
+        }
+    }
+
+    fn use_version(&mut self, version: usize) {
+        self.version = version;
+        let served = &self.chosen.served;
+        self.api_version =
+            crate::discovery::api_version(&served.group, &served.served_versions[version]);
+    }
+
+    fn gather(&mut self) {
+        self.gathered = Some(Gathered {
+            objects: Vec::new(),
+            bytes: 0,
+        });
+    }
+
+    fn restart(&mut self) {
+        self.take_back();
+        self.writer = self.shared.archive.begin(id_of(&self.chosen));
+        if self.gathered.is_some() {
+            self.gather();
+        }
+        self.revision = None;
+        self.last_seen = None;
+        self.floor = None;
+        self.problems.clear();
+        self.malformed = 0;
+    }
+
+    fn take_back(&mut self) {
+        let (objects, bytes) = std::mem::take(&mut self.stored);
+        self.shared.progress.take_back(objects, bytes);
+    }
+
+    fn malformed(&mut self, name: &str, message: &str) {
+        self.malformed += 1;
+        if self.malformed <= MALFORMED_NAMED_MAX {
+            let subject = format!("{} {name}", id_of(&self.chosen));
+            self.problems.push(Problem::error(
+                Reason::MalformedObject,
+                subject.trim_end(),
+                message,
+            ));
+        }
+    }
+
+    /// Only ClusterRoles of which some are needed: which ones is known once all
+    /// are, for they are aggregated from one another.
+    fn sifts_roles(&self) -> bool {
+        self.chosen.taken == Taken::Needed && self.chosen.served.resource == "clusterroles"
+    }
+
+    /// The server's words, but for those about Secrets.
+    fn say(&self, error: &ListError) -> String {
+        say(&self.chosen, error)
+    }
+
+    async fn finished(self) -> Result<TypeResult, Error> {
+        let Self {
+            writer,
+            chosen,
+            fuzzy,
+            revision,
+            mut problems,
+            malformed,
+            version,
+            version_problem,
+            ..
+        } = self;
+        let totals = writer.finish().await?;
+        let id = id_of(&chosen).to_string();
+        if malformed > MALFORMED_NAMED_MAX {
+            let more = format!(
+                "{} more objects are malformed",
+                malformed - MALFORMED_NAMED_MAX
+            );
+            problems.push(Problem::error(Reason::MalformedObject, &*id, &more));
+        }
+        let used = &chosen.served.served_versions[version];
+        if let Some(why) = version_problem {
+            let text = format!("read in version {used}: {why}");
+            problems.push(Problem::warning(Reason::TypeUnavailable, &*id, &text));
+        }
+        let fidelity = match fuzzy {
+            None => Fidelity::Exact,
+            Some(why) => {
+                let at = revision.as_deref().unwrap_or("unknown");
+                let reason = format!("{why}; read at revision {at}");
+                problems.push(Problem::warning(Reason::TypeFuzzy, &*id, &reason));
+                Fidelity::Fuzzy { reason }
+            }
+        };
+        let mut record = record(&chosen, fidelity, totals);
+        record.version.clone_from(used);
+        record.resource_version = revision;
+        Ok(TypeResult {
+            record: Some(record),
+            problems,
+        })
+    }
+
+    fn unavailable(mut self, reason: &str) -> TypeResult {
+        self.take_back();
+        unavailable(&self.chosen, reason)
+    }
+}
+
+/// The result of a type that cannot be read.
+pub(super) fn unavailable(chosen: &Chosen, reason: &str) -> TypeResult {
+    let fidelity = Fidelity::Unavailable {
+        reason: reason.to_owned(),
+    };
+    let text = format!("it was not saved: {reason}");
+    TypeResult {
+        record: Some(record(chosen, fidelity, TypeTotals::default())),
+        problems: vec![Problem::error(
+            Reason::TypeUnavailable,
+            id_of(chosen).to_string(),
+            &text,
+        )],
+    }
+}
+
+/// The error's words, but for a Secret's: those could quote it.
+fn say(chosen: &Chosen, error: &ListError) -> String {
+    if chosen.served.group.is_empty() && chosen.served.resource == "secrets" {
+        return match error {
+            ListError::Denied { .. } => "listing it is not permitted",
+            ListError::Transport { .. } => "the connection broke",
+            ListError::Throttled { .. } => "the API server is overloaded",
+            _ => "the API server could not list it",
+        }
+        .to_owned();
+    }
+    error.to_string()
+}
+
+fn id_of(chosen: &Chosen) -> crate::archive::TypeId {
+    crate::archive::TypeId::new(&*chosen.served.group, &*chosen.served.resource)
+}
+
+fn type_name(chosen: &Chosen) -> TypeName<'_> {
+    TypeName {
+        group: &chosen.served.group,
+        resource: &chosen.served.resource,
+        namespaced: chosen.served.namespaced,
+        added: chosen.taken == Taken::Needed,
+    }
+}
+
+/// Whether something is learned of the type in every capture.
+fn matters_always(chosen: &Chosen) -> bool {
+    chosen.served.group.is_empty()
+        && matches!(
+            &*chosen.served.resource,
+            "persistentvolumeclaims" | "services"
+        )
+}
+
+fn record(chosen: &Chosen, fidelity: Fidelity, totals: TypeTotals) -> TypeRecord {
+    let TypeTotals {
+        objects,
+        bytes,
+        tree,
+    } = totals;
+    TypeRecord {
+        group: chosen.served.group.clone(),
+        version: chosen.served.version.clone(),
+        served_versions: chosen.served.served_versions.clone(),
+        kind: chosen.served.kind.clone(),
+        resource: chosen.served.resource.clone(),
+        namespaced: chosen.served.namespaced,
+        fidelity,
+        resource_version: None,
+        objects,
+        bytes,
+        tree,
+    }
+}
