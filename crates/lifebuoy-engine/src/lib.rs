@@ -9,6 +9,7 @@ pub mod capture;
 pub mod discovery;
 mod error;
 pub mod point;
+pub mod restore;
 pub mod selection;
 
 pub use error::Error;

@@ -34,6 +34,18 @@ impl Key {
         }
     }
 
+    /// Compares as an archive orders keys: by the bytes of `namespace/name`.
+    #[must_use]
+    pub fn cmp_as_archived(&self, other: &Self) -> std::cmp::Ordering {
+        if self.namespace == other.namespace {
+            return self.name.cmp(&other.name);
+        }
+        let bytes = |key: &Self| -> Vec<u8> {
+            [key.namespace.as_bytes(), b"/", key.name.as_bytes()].concat()
+        };
+        bytes(self).cmp(&bytes(other))
+    }
+
     /// Whether this is the key of that captured object.
     #[must_use]
     pub fn is(&self, key: &ObjectKey) -> bool {

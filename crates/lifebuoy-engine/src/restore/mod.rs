@@ -16,14 +16,11 @@
 //! ([`kinds`]); names are mapped ([`map`]); the transforms are applied in
 //! their order; it is stamped with the uid of the restore.
 
-pub mod apply;
-pub mod report;
-pub mod target;
 
-mod collide;
 mod decide;
 mod digest;
 mod document;
+mod existing;
 mod facts;
 mod key;
 pub(crate) mod kinds;
@@ -32,7 +29,6 @@ mod matching;
 mod mounts;
 mod needs;
 mod order;
-mod owners;
 mod plan;
 mod prepare;
 mod rules;

@@ -5,12 +5,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use lifebuoy_api::{RESTORED_BY_ANNOTATION, Reason};
-use serde_json::Value;
+use lifebuoy_api::{ClusterScoped, ExistingPolicy, RESTORED_BY_ANNOTATION, Reason};
+use serde_json::{Map, Value};
 
-use super::map::Mapper;
+use super::kinds;
+use super::map::is_label;
 use super::rules::Rules;
-use super::{kinds, transform};
+use super::transform::CompiledTransform;
 use crate::archive::{ArchivedObject, ObjectKey, TypeId, TypeRecord};
 
 /// What one object has to know about others.
@@ -80,6 +81,10 @@ pub struct Draft {
     pub notes: Vec<String>,
     /// The hash of the body without the stamp, and of the owners.
     pub hash: [u8; 16],
+    /// Its uid in the source cluster.
+    pub uid: String,
+    /// What happens to it if it exists, by the rules.
+    pub policy: ExistingPolicy,
 }
 
 /// A reference to an owner, as captured.
@@ -110,6 +115,188 @@ impl OwnerRef {
 /// What is to be written for one captured object.
 #[must_use]
 pub fn prepare(rules: &Rules, context: &Context, t: &TypeRecord, object: &ArchivedObject) -> Prepared {
-    let _ = (rules, context, t, object);
-    Prepared::NotSelected
+    if !may_be_selected(rules, t, &object.key) {
+        return Prepared::NotSelected;
+    }
+    let read = object.body().and_then(|body| {
+        let volatile = if kinds::need_volatile(t, context) {
+            object.volatile()?
+        } else {
+            Map::new()
+        };
+        Ok((body, volatile))
+    });
+    match read {
+        Ok((body, volatile)) if has_identity(&body, object) => {
+            write(rules, context, t, object, body, &volatile)
+        }
+        Ok(_) => Prepared::Broken(
+            Reason::MalformedObject,
+            "the archive holds another object under this name".to_owned(),
+        ),
+        Err(error) => Prepared::Broken(Reason::MalformedObject, error.to_string()),
+    }
 }
+
+/// Whether the selection can take the object, by its type and key.
+pub(crate) fn may_be_selected(rules: &Rules, t: &TypeRecord, key: &ObjectKey) -> bool {
+    let selector = &rules.selector;
+    if is_namespace(t) {
+        return selector.namespace(&key.name) && !selector.resource_excluded(&t.group, &t.resource);
+    }
+    if t.namespaced {
+        return selector.resource(&t.group, &t.resource) && selector.namespace(&key.namespace);
+    }
+    match selector.cluster_scoped() {
+        ClusterScoped::None => false,
+        ClusterScoped::Auto if !selector.all_namespaces() => {
+            !selector.resource_excluded(&t.group, &t.resource)
+        }
+        ClusterScoped::Auto | ClusterScoped::All => selector.resource(&t.group, &t.resource),
+    }
+}
+
+/// Whether the selection's label selector is asked about objects of the type:
+/// it is not about namespaces, nor about what they need.
+fn labels_matter(rules: &Rules, t: &TypeRecord) -> bool {
+    let added = !t.namespaced
+        && rules.selector.cluster_scoped() == ClusterScoped::Auto
+        && !rules.selector.all_namespaces();
+    !is_namespace(t) && !added
+}
+
+pub(crate) fn is_namespace(t: &TypeRecord) -> bool {
+    t.group.is_empty() && t.kind == "Namespace"
+}
+
+fn has_identity(body: &Value, object: &ArchivedObject) -> bool {
+    let metadata = &body["metadata"];
+    metadata["name"].as_str() == Some(&*object.key.name)
+        && metadata["namespace"].as_str().unwrap_or_default() == &*object.key.namespace
+}
+
+fn write(
+    rules: &Rules,
+    context: &Context,
+    t: &TypeRecord,
+    object: &ArchivedObject,
+    mut body: Value,
+    volatile: &Map<String, Value>,
+) -> Prepared {
+    let labels = &body["metadata"]["labels"];
+    if labels_matter(rules, t) && !rules.selector.labels_by(|key| labels[key].as_str()) {
+        return Prepared::NotSelected;
+    }
+    if let Some(stand_in) = rules.mapper.replaced_class(&t.group, &t.kind, &object.key.name) {
+        return Prepared::Leave(format!("`{stand_in}` of the target takes its place").into());
+    }
+    // What matches is decided by the object as it was captured.
+    let policy = rules.policy(t, object, &body);
+    let transforms: Vec<(usize, &CompiledTransform)> = rules
+        .transforms
+        .iter()
+        .enumerate()
+        .filter(|(_, transform)| transform.matches(t, object, &body))
+        .collect();
+    let uid = body["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    let mut notes = Vec::new();
+    let mut subject = kinds::Subject {
+        t,
+        object,
+        context,
+        volatile,
+        notes: &mut notes,
+    };
+    if let kinds::Verdict::Leave(why) = kinds::apply(&mut subject, &mut body) {
+        return Prepared::Leave(why);
+    }
+    let owners = kinds::take_owners(&mut body);
+    notes.extend(rules.mapper.map(&t.group, &t.kind, &mut body));
+    for (index, transform) in transforms {
+        if let Err(message) = transform.apply(&mut body) {
+            return Prepared::Broken(
+                Reason::TransformFailed,
+                format!("spec.transforms[{index}].{message}"),
+            );
+        }
+    }
+    match target_key(t, &body) {
+        Err(message) => Prepared::Broken(Reason::TransformFailed, message),
+        Ok(target) => {
+            let hash = hash(&body, &owners);
+            stamp(&mut body, context.restore_uid.as_deref());
+            Prepared::Write(Box::new(Draft {
+                api_version: t.api_version(),
+                target,
+                body,
+                owners,
+                notes,
+                hash,
+                uid,
+                policy,
+            }))
+        }
+    }
+}
+
+/// Where the body says that it goes, once all names are mapped and all
+/// transforms are applied.
+fn target_key(t: &TypeRecord, body: &Value) -> Result<ObjectKey, String> {
+    if body["apiVersion"] != t.api_version() || body["kind"] != *t.kind {
+        return Err("a transform must not change `apiVersion` or `kind`".to_owned());
+    }
+    let metadata = &body["metadata"];
+    let name = metadata["name"].as_str().unwrap_or_default();
+    let namespace = metadata["namespace"].as_str().unwrap_or_default();
+    if name.is_empty() || name.contains('/') {
+        return Err(format!("`{name}` cannot be the name of an object"));
+    }
+    if t.namespaced == namespace.is_empty() {
+        return Err(if t.namespaced {
+            "`metadata.namespace` is missing after the transforms".to_owned()
+        } else {
+            "`metadata.namespace` was added to an object that is in no namespace".to_owned()
+        });
+    }
+    let named = if is_namespace(t) { name } else { namespace };
+    if !named.is_empty() && !is_label(named) {
+        return Err(format!(
+            "`{named}` cannot be the name of a namespace: it has at most 63 lower-case letters, digits and `-`"
+        ));
+    }
+    Ok(ObjectKey::new(namespace, name))
+}
+
+fn hash(body: &Value, owners: &[OwnerRef]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    // Writing into a hasher does not fail, nor has a `Value` keys that are no text.
+    let _ = serde_json::to_writer(&mut hasher, body);
+    for owner in owners {
+        for text in [&owner.api_version, &owner.kind, &owner.name] {
+            hasher.update(text.as_bytes()).update(&[0]);
+        }
+        hasher.update(&[owner.controller.into(), owner.block_owner_deletion.into()]);
+    }
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    hash
+}
+
+fn stamp(body: &mut Value, restore_uid: Option<&str>) {
+    let (Some(uid), Some(metadata)) = (restore_uid, body.get_mut("metadata")) else {
+        return;
+    };
+    let Some(metadata) = metadata.as_object_mut() else {
+        return;
+    };
+    let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(Map::new()));
+    if annotations.is_null() {
+        *annotations = Value::Object(Map::new());
+    }
+    if let Some(annotations) = annotations.as_object_mut() {
+        annotations.insert(RESTORED_BY_ANNOTATION.to_owned(), Value::String(uid.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! Which claims workloads mount, so that a workload is withheld together with
+//! a claim. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Key;
+use super::map::{pod_templates_of, visit};
+
+/// The claims that one workload mounts, by name in its own namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mounts {
+    /// Claims by name.
+    claims: Vec<Box<str>>,
+    /// What the names of a StatefulSet's own claims begin with; a number follows.
+    prefixes: Vec<Box<str>>,
+}
+
+impl Mounts {
+    /// What an object mounts; `None` when nothing.
+    pub(crate) fn read(group: &str, kind: &str, body: &Value) -> Option<Self> {
+        let mut mounts = Self::default();
+        for template in pod_templates_of(group, kind) {
+            let path = if template.is_empty() {
+                "spec.volumes[].persistentVolumeClaim.claimName".to_owned()
+            } else {
+                format!("{template}.spec.volumes[].persistentVolumeClaim.claimName")
+            };
+            visit(body, &path, &mut |name| {
+                mounts.claims.extend(name.as_str().map(Into::into));
+            });
+        }
+        let name = body["metadata"]["name"].as_str().unwrap_or_default();
+        visit(body, "spec.volumeClaimTemplates[].metadata.name", &mut |template| {
+            let prefix = template.as_str().map(|template| format!("{template}-{name}-").into());
+            mounts.prefixes.extend(prefix);
+        });
+        (mounts != Self::default()).then_some(mounts)
+    }
+
+    /// The first of these claims of the workload's namespace that it mounts.
+    pub(crate) fn first_of<'a>(&self, claims: &'a BTreeSet<Arc<str>>) -> Option<&'a str> {
+        let by_name = self.claims.iter().find_map(|name| claims.get(&**name));
+        let by_prefix = || {
+            self.prefixes.iter().find_map(|prefix| {
+                claims
+                    .range::<str, _>((Bound::Included(&**prefix), Bound::Unbounded))
+                    .take_while(|claim| claim.starts_with(&**prefix))
+                    .find(|claim| {
+                        let number = &claim[prefix.len()..];
+                        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+                    })
+            })
+        };
+        by_name.or_else(by_prefix).map(|claim| &**claim)
+    }
+}
+
+/// Claims by namespace.
+#[derive(Debug, Default)]
+pub(crate) struct Claims(BTreeMap<Arc<str>, BTreeSet<Arc<str>>>);
+
+impl Claims {
+    pub(crate) fn insert(&mut self, key: &Key) {
+        self.0
+            .entry(Arc::clone(&key.namespace))
+            .or_default()
+            .insert(Arc::clone(&key.name));
+    }
+
+    /// The first of them that a workload in this namespace mounts.
+    pub(crate) fn mounted(&self, namespace: &str, mounts: &Mounts) -> Option<&str> {
+        mounts.first_of(self.0.get(namespace)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn claims_are_found_by_name_and_by_the_number_of_a_stateful_set() {
+        let body = json!({"metadata": {"name": "db"}, "spec": {
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}}],
+            "template": {"spec": {"volumes": [{"persistentVolumeClaim": {"claimName": "logs"}}]}},
+        }});
+        let mounts = Mounts::read("apps", "StatefulSet", &body).unwrap();
+        let mounted = |name: &str| {
+            let mut claims = Claims::default();
+            claims.insert(&Key::new("shop", name));
+            claims.mounted("shop", &mounts).map(str::to_owned)
+        };
+        assert_eq!(mounted("logs").as_deref(), Some("logs"));
+        assert_eq!(mounted("data-db-12").as_deref(), Some("data-db-12"));
+        assert_eq!(mounted("data-db-x"), None);
+        assert_eq!(mounted("data-db-"), None);
+        assert_eq!(Mounts::read("apps", "StatefulSet", &json!({"metadata": {"name": "db"}})), None);
+    }
+}
