@@ -20,7 +20,9 @@ use crate::{ExistingRules, Mapping, Problem, Selection, Transform};
     category = "lifebuoy",
     shortname = "lbr",
     derive = "PartialEq",
-    validation = Rule::new("self.spec.from == oldSelf.spec.from && self.spec.mode == oldSelf.spec.mode && self.spec.?planDigest == oldSelf.spec.?planDigest && self.spec.selection == oldSelf.spec.selection && self.spec.mapping == oldSelf.spec.mapping && self.spec.?transforms == oldSelf.spec.?transforms && self.spec.existing == oldSelf.spec.existing && self.spec.volumes == oldSelf.spec.volumes && self.spec.?rerun == oldSelf.spec.?rerun && self.spec.?ttlSecondsAfterFinished == oldSelf.spec.?ttlSecondsAfterFinished")
+    // `has` instead of `.?` where the field is a string or a list: the server
+    // cannot bound the cost of comparing optional values.
+    validation = Rule::new("self.spec.from == oldSelf.spec.from && self.spec.mode == oldSelf.spec.mode && has(self.spec.planDigest) == has(oldSelf.spec.planDigest) && (!has(self.spec.planDigest) || self.spec.planDigest == oldSelf.spec.planDigest) && self.spec.selection == oldSelf.spec.selection && self.spec.mapping == oldSelf.spec.mapping && has(self.spec.transforms) == has(oldSelf.spec.transforms) && (!has(self.spec.transforms) || self.spec.transforms == oldSelf.spec.transforms) && self.spec.existing == oldSelf.spec.existing && self.spec.volumes == oldSelf.spec.volumes && has(self.spec.rerun) == has(oldSelf.spec.rerun) && (!has(self.spec.rerun) || self.spec.rerun == oldSelf.spec.rerun) && self.spec.?ttlSecondsAfterFinished == oldSelf.spec.?ttlSecondsAfterFinished")
         .message("a Restore is immutable but for `spec.cancel`: create another one")
         .field_path(".spec"),
     validation = Rule::new("!oldSelf.spec.cancel || self.spec.cancel")
