@@ -1,7 +1,7 @@
 //! An application moves to another cluster with other names for namespaces,
 //! storage classes, registries and hosts, and nothing of it is lost.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, ensure};
 use lifebuoy_api::{NameMapping, PrefixMapping, Restore};
 use lifebuoy_scenarios::{
     Ended, Installation, InstallationOptions, OPERATOR_NAMESPACE, SOON, World, backup, newest_of,

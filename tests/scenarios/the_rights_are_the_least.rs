@@ -42,12 +42,12 @@ fn the_capture_account_cannot_reach_nodes_pods_or_single_objects() {
             "bind clusterroles",
         ] {
             let args = ["auth", "can-i", "--namespace=default"];
-            let finished = kubectl.output(args.into_iter().chain(refused.split(' '))).await?;
+            let finished = kubectl.output(args.into_iter().chain(refused.split(' ')), "").await?;
             ensure!(finished.stdout.trim() == "no", "{refused}: {}", finished.stdout);
         }
         for allowed in ["list secrets", "watch pods", "list customresourcedefinitions"] {
             let args = ["auth", "can-i", "--all-namespaces"];
-            let finished = kubectl.output(args.into_iter().chain(allowed.split(' '))).await?;
+            let finished = kubectl.output(args.into_iter().chain(allowed.split(' ')), "").await?;
             ensure!(finished.stdout.trim() == "yes", "{allowed}: {}", finished.stdout);
         }
         Ok(())

@@ -3,23 +3,30 @@
 pub(crate) mod aggregated;
 pub(crate) mod format_reader;
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use lifebuoy_engine::archive::Archive;
-use lifebuoy_repo::{Credentials, Location, Passphrase, Repository};
+use lifebuoy_repo::{Credentials, Location, LocationOptions, Passphrase, Repository};
 use lifebuoy_scenarios::Store;
+use object_store::ObjectStore;
 
 /// Opens a repository straight, as a tool would that has no operator.
 pub(crate) async fn repository(store: &Store) -> Result<Repository> {
-    let location = Location {
-        url: store.url.clone(),
+    let passphrase = Passphrase::try_from(store.passphrase.clone())?;
+    Ok(Repository::open(bucket(store)?, &passphrase).await?)
+}
+
+/// The place itself, whatever is there.
+pub(crate) fn bucket(store: &Store) -> Result<Arc<dyn ObjectStore>> {
+    let options = LocationOptions {
         endpoint: Some(store.endpoint.clone()),
         region: Some(lifebuoy_testkit::s3::REGION.to_owned()),
-        ca_pem: None,
-        proxy: None,
         allow_http: true,
+        ..LocationOptions::default()
     };
-    let objects = location.open(&Credentials::from(store.credentials.clone()))?;
-    Ok(Repository::open(objects, &Passphrase::try_from(store.passphrase.clone())?).await?)
+    let location = Location::parse(&store.url, options)?;
+    Ok(location.open(&Credentials::new(store.credentials.clone()))?)
 }
 
 /// Opens one snapshot straight.
