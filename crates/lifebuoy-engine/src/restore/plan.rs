@@ -235,16 +235,16 @@ impl Plan {
         });
         let first = existing.next()?;
         let more = existing.count();
-        let others = if more == 0 {
-            String::new()
-        } else {
-            format!(" and {more} more objects exist")
+        let what = match more {
+            0 => "it exists".to_owned(),
+            1 => "it and one other object exist".to_owned(),
+            _ => format!("it and {more} other objects exist"),
         };
         Some(Problem::error(
             Reason::PlanRefused,
             format!("{} {}", self.type_of(first).id, first.target),
             &format!(
-                "it exists{others}, and `existing` says Fail: delete what is there, or choose Skip, Merge or Replace"
+                "{what}, and `existing` says Fail: delete what is there, or choose Skip, Merge or Replace"
             ),
         ))
     }

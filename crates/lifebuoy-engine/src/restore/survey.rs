@@ -115,7 +115,7 @@ pub async fn survey(archive: &Archive, rules: &Rules) -> Result<Survey, Error> {
     let mut survey = Survey::new(archive.point.snapshot.session, rules);
     survey.without_data.extend(manifest.volumes_not_saved.iter().cloned());
     let mut types: Vec<&TypeRecord> = manifest.types.iter().collect();
-    types.sort_by_key(|t| (rank(t), t.id()));
+    reading_order(&mut types);
     let mut read = 0u32;
     for t in types {
         if !survey.open_type(t, rules) {
@@ -138,7 +138,11 @@ pub async fn survey(archive: &Archive, rules: &Rules) -> Result<Survey, Error> {
     Ok(survey)
 }
 
-/// What must have been seen before other types are looked at comes first.
+/// Sorts types so that what must have been seen before others comes first.
+pub(crate) fn reading_order(types: &mut [&TypeRecord]) {
+    types.sort_by_key(|t| (rank(t), t.id()));
+}
+
 fn rank(t: &TypeRecord) -> u8 {
     match (t.group.as_str(), t.kind.as_str()) {
         ("apiextensions.k8s.io", _) => 0,
@@ -224,6 +228,10 @@ impl Survey {
     }
 
     fn leave(&mut self, t: &TypeRecord, object: &ArchivedObject, why: &str) {
+        if self.needs.is_some() && !t.namespaced && !is_namespace(t) {
+            // Nobody asked for it, and whether someone needs it is not known.
+            return;
+        }
         let left = self
             .left_out
             .entry((t.id(), why.to_owned()))

@@ -167,7 +167,19 @@ mod tests {
             parse(json!({})).unwrap_err().to_string(),
             parse(json!({"jsonPatch": []})).unwrap_err().to_string(),
             parse(json!({"match": {"kinds": ["ok", "[x"]}, "mergePatch": {}})).unwrap_err().to_string(),
-        ].join("\n"), @"");
+        ].join("\n"), @r#"
+        spec.transforms[2].jsonPatch[1].op: `added` is none of add, remove, replace, move, copy, test
+        spec.transforms[2].jsonPatch[1].path: `a/b` is not a JSON pointer: it begins with `/`, and inside a name `/` is written `~1` and `~` is written `~0`
+        spec.transforms[2].jsonPatch[1].path: `/a~2b` is not a JSON pointer: it begins with `/`, and inside a name `/` is written `~1` and `~` is written `~0`
+        spec.transforms[2].jsonPatch[1].value: `add` needs a value; to take something away, use `remove`
+        spec.transforms[2].jsonPatch[1].path: a JSON pointer is missing, as in `/spec/replicas`
+        spec.transforms[2].jsonPatch[1].from: a JSON pointer is missing, as in `/spec/replicas`
+        spec.transforms[2].jsonPatch[1].from: `b` is not a JSON pointer: it begins with `/`, and inside a name `/` is written `~1` and `~` is written `~0`
+        spec.transforms[2].mergePatch: a merge patch is an object, as in `{"spec": {"replicas": 1}}`
+        spec.transforms[2]: a transform has exactly one of `jsonPatch` and `mergePatch`
+        spec.transforms[2].jsonPatch: a JSON Patch has at least one operation
+        spec.transforms[2].match.kinds[1]: `[x` is not a glob: unclosed character class; missing ']'
+        "#);
     }
 
     #[test]

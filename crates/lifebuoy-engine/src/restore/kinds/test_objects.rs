@@ -71,3 +71,31 @@ pub(crate) fn object(body: &Value) -> ArchivedObject {
         volatile: serde_json::to_vec(&volatile).unwrap().into(),
     }
 }
+
+/// The objects of a file in `tests/fixtures`.
+pub(crate) fn fixture(yaml: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(yaml).unwrap()
+}
+
+/// The shop of `tests/fixtures/shop.yaml`.
+pub(crate) fn shop() -> Vec<Value> {
+    fixture(include_str!("../../../tests/fixtures/shop.yaml"))
+}
+
+/// The rules of a Restore with these fields in its spec.
+pub(crate) fn rules(spec: Value) -> crate::restore::Rules {
+    let mut spec = spec;
+    spec["from"] = serde_json::json!({"recoveryPoint": "p"});
+    crate::restore::Rules::parse(&serde_json::from_value(spec).unwrap()).unwrap()
+}
+
+/// Every mapping that the shop has a use for.
+pub(crate) fn remapped() -> Value {
+    serde_json::json!({"mapping": {
+        "namespaces": [{"from": "shop", "to": "store"}, {"from": "tools", "to": "store-tools"}],
+        "storageClasses": [{"from": "fast-a", "to": "fast-b"}],
+        "ingressClasses": [{"from": "nginx-a", "to": "nginx-b"}],
+        "images": [{"from": "registry.a.example/", "to": "registry.b.example/mirror/"}],
+        "hosts": [{"from": "*.a.example", "to": "*.b.example"}],
+    }})
+}

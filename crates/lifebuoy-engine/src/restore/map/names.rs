@@ -329,7 +329,15 @@ mod tests {
             refused(&[("a", &"x".repeat(64))]),
             refused(&[("a?", "b")]),
             refused(&[("a**", "b")]),
-        ].join("\n"), @"");
+        ].join("\n"), @r#"
+        spec.mapping.namespaces[1].from: `a` stands in spec.mapping.namespaces[0] already, and the first one wins: remove one of them
+        spec.mapping.namespaces[0].to: `b-*-*` has more `*` than `a-*`: each `*` in `to` stands for what one in `from` matched
+        spec.mapping.namespaces[0].to: `B` cannot be a name: it has at most 63 lower-case letters, digits and `-`, beginning and ending with a letter or digit
+        spec.mapping.namespaces[0].to: `b.c` cannot be a name: it has at most 63 lower-case letters, digits and `-`, beginning and ending with a letter or digit
+        spec.mapping.namespaces[0].to: `xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx` cannot be a name: it has at most 63 lower-case letters, digits and `-`, beginning and ending with a letter or digit
+        spec.mapping.namespaces[0].from: `a?` uses `?`: a mapping knows names and `*` only
+        spec.mapping.namespaces[0].from: `a**` has two `*` in a row, which mean the same as one
+        "#);
     }
 
     #[test]

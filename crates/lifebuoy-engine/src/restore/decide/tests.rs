@@ -1,0 +1,345 @@
+use lifebuoy_api::{ExistingPolicy, Severity};
+use lifebuoy_repo::SessionId;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::archive::{ObjectKey, TypeId, TypeRecord};
+use crate::discovery::ServedType;
+use crate::restore::kinds::test_objects::{object, record_of, remapped, rules, shop};
+use crate::restore::survey::{Survey, reading_order};
+use crate::restore::{Action, Existing, Key, NamespacePhase, Plan, Target};
+
+/// Surveys objects as [`crate::restore::survey`] does an archive.
+fn survey(objects: &[Value], spec: &Value) -> Survey {
+    let rules = rules(spec.clone());
+    let mut survey = Survey::new(SessionId::from_bytes([7; 16]), &rules);
+    let mut types: Vec<TypeRecord> = Vec::new();
+    for body in objects {
+        let t = record_of(body);
+        if t.kind == "PersistentVolumeClaim" {
+            survey.without_data.insert(object(body).key);
+        }
+        if !types.contains(&t) {
+            types.push(t);
+        }
+    }
+    let mut order: Vec<&TypeRecord> = types.iter().collect();
+    reading_order(&mut order);
+    for t in order {
+        assert!(survey.open_type(t, &rules));
+        for body in objects.iter().filter(|body| record_of(body) == *t) {
+            survey.look(t, &object(body), &rules);
+        }
+    }
+    survey.close();
+    survey
+}
+
+/// An empty cluster that serves the types of these objects, but for custom ones.
+fn empty_cluster(objects: &[Value]) -> Target {
+    let mut served: Vec<ServedType> = Vec::new();
+    for body in objects {
+        let t = record_of(body);
+        if t.group.ends_with("example.com") || served.iter().any(|s| s.kind == t.kind) {
+            continue;
+        }
+        served.push(ServedType {
+            group: t.group,
+            version: t.version.clone(),
+            served_versions: vec![t.version],
+            kind: t.kind,
+            resource: t.resource,
+            namespaced: t.namespaced,
+            verbs: Vec::new(),
+            short_names: Vec::new(),
+            stale: false,
+        });
+    }
+    Target {
+        served,
+        namespaces: [("default".to_owned(), NamespacePhase::Active)].into(),
+        storage_classes: Some(["standard".to_owned()].into()),
+        ..Target::default()
+    }
+}
+
+fn decide(objects: &[Value], spec: &Value, target: &Target) -> Plan {
+    survey(objects, spec).decide(&rules(spec.clone()), target)
+}
+
+fn plan(objects: &[Value], spec: &Value) -> Plan {
+    decide(objects, spec, &empty_cluster(objects))
+}
+
+#[track_caller]
+fn entry<'a>(plan: &'a Plan, subject: &str) -> &'a crate::restore::Entry {
+    plan.entries
+        .iter()
+        .find(|entry| plan.subject(entry) == subject)
+        .unwrap_or_else(|| panic!("no {subject} in\n{}", plan.table()))
+}
+
+fn parse(yaml: &str) -> Vec<Value> {
+    crate::restore::kinds::test_objects::fixture(yaml)
+}
+
+/// Two namespaces with a ConfigMap of the same name in each.
+fn two() -> Vec<Value> {
+    parse(
+        "{apiVersion: v1, kind: Namespace, metadata: {name: a}}\n---\n\
+         {apiVersion: v1, kind: Namespace, metadata: {name: b}}\n---\n\
+         {apiVersion: v1, kind: ConfigMap, metadata: {name: x, namespace: a}, data: {k: v}}\n---\n\
+         {apiVersion: v1, kind: ConfigMap, metadata: {name: x, namespace: b}, data: {k: w}}\n---\n\
+         {apiVersion: v1, kind: ConfigMap, metadata: {name: 'y', namespace: b}}",
+    )
+}
+
+#[test]
+fn the_plan_of_a_shop_in_an_empty_cluster() {
+    insta::assert_snapshot!("shop_plan", plan(&shop(), &remapped()).table());
+}
+
+#[test]
+fn a_part_takes_what_it_needs_of_the_cluster() {
+    let spec = json!({"selection": {"namespaces": ["shop"]}, "volumes": "Empty"});
+    insta::assert_snapshot!("shop_part_plan", plan(&shop(), &spec).table());
+}
+
+#[test]
+fn entries_need_only_entries_before_them() {
+    let plan = plan(&shop(), &json!({}));
+    for (at, entry) in plan.entries.iter().enumerate() {
+        assert!(entry.needs.iter().all(|need| (*need as usize) < at));
+    }
+    let state = entry(&plan, "configmaps shop/web-state");
+    assert_eq!(plan.subject(&plan.entries[state.needs[0] as usize]), "deployments.apps shop/web");
+    assert_eq!(state.wave, 8);
+    assert_eq!(&*state.notes[0], "its owner Deployment gone is not restored: the reference is dropped");
+    let gate = entry(&plan, "deployments.apps tools/gate");
+    assert!(gate.serves);
+    assert_eq!(gate.wave, 6);
+}
+
+#[test]
+fn two_sources_of_one_target_are_both_refused_and_both_named() {
+    let spec = json!({"mapping": {"namespaces": [{"from": "*", "to": "c"}]}});
+    let plan = plan(&two(), &spec);
+    for (subject, other) in [("configmaps a/x", "`b/x`"), ("configmaps b/x", "`a/x`")] {
+        let Action::Refuse { reason, message } = &entry(&plan, subject).action else {
+            panic!("{}", plan.table());
+        };
+        assert_eq!(reason.as_str(), "MappingCollision");
+        assert!(message.contains(other) && message.contains("`c/x`"), "{message}");
+    }
+    assert_eq!(entry(&plan, "configmaps b/y").action, Action::Create);
+    // The namespaces themselves become one.
+    assert_eq!(entry(&plan, "namespaces a").action, Action::Create);
+    assert_eq!(entry(&plan, "namespaces b").action, Action::SkipExisting);
+    let errors = plan.problems.iter().filter(|p| p.severity == Severity::Error).count();
+    assert_eq!(errors, 1);
+    assert!(plan.refusal().is_none());
+}
+
+#[test]
+fn nothing_goes_into_a_namespace_that_is_terminating_or_missing() {
+    let spec = json!({"mapping": {"namespaces": [{"from": "a", "to": "dying"}]}});
+    let mut target = empty_cluster(&two());
+    target.namespaces.insert("dying".to_owned(), NamespacePhase::Terminating);
+    let plan = decide(&two(), &spec, &target);
+    for subject in ["namespaces a", "configmaps a/x"] {
+        let action = &entry(&plan, subject).action;
+        assert!(
+            matches!(action, Action::Refuse { reason, .. } if reason.as_str() == "NamespaceTerminating"),
+            "{subject}: {action:?}"
+        );
+    }
+    assert_eq!(entry(&plan, "configmaps b/x").action, Action::Create);
+    let spec = json!({"selection": {"excludedResources": ["namespaces"]}});
+    let plan = self::plan(&two(), &spec);
+    assert!(
+        matches!(&entry(&plan, "configmaps a/x").action, Action::Refuse { reason, .. } if reason.as_str() == "DependencyNotReady")
+    );
+}
+
+#[test]
+fn what_exists_is_treated_by_the_policy_of_the_first_match() {
+    let mut target = empty_cluster(&two());
+    let configs = TypeId::new("", "configmaps");
+    for (namespace, name, ours) in [("a", "x", false), ("b", "x", false), ("b", "y", true)] {
+        target.existing.insert(&configs, Key::new(namespace, name), Existing { ours });
+    }
+    let of = |spec: Value| {
+        let plan = decide(&two(), &spec, &target);
+        ["a/x", "b/x", "b/y"].map(|key| entry(&plan, &format!("configmaps {key}")).action.as_str())
+    };
+    assert_eq!(of(json!({})), ["skip", "skip", "resume"]);
+    assert_eq!(of(json!({"existing": {"policy": "Merge"}})), ["merge", "merge", "resume"]);
+    let overrides = json!([{"match": {"namespaces": ["a"]}, "policy": "Replace"}]);
+    assert_eq!(of(json!({"existing": {"policy": "Skip", "overrides": overrides}})), ["replace", "skip", "resume"]);
+    assert_eq!(of(json!({"existing": {"policy": "Fail"}})), ["refuse", "refuse", "resume"]);
+    let plan = decide(&two(), &json!({"existing": {"policy": "Fail"}}), &target);
+    insta::assert_snapshot!(plan.refusal().unwrap().message, @"it and one other object exist, and `existing` says Fail: delete what is there, or choose Skip, Merge or Replace");
+}
+
+#[test]
+fn a_type_that_cannot_be_listed_is_not_an_empty_one() {
+    let mut target = empty_cluster(&two());
+    target.unreadable.insert(TypeId::new("", "configmaps"), "forbidden".to_owned());
+    let action = |policy: &str| {
+        let plan = decide(&two(), &json!({"existing": {"policy": policy}}), &target);
+        entry(&plan, "configmaps a/x").action.as_str()
+    };
+    assert_eq!(["Skip", "Merge", "Replace", "Fail"].map(action), ["create", "refuse", "refuse", "refuse"]);
+}
+
+#[test]
+fn claims_without_data_are_withheld_with_what_mounts_them() {
+    let actions = |spec: Value, target: &Target| {
+        let plan = decide(&shop(), &spec, target);
+        ["persistentvolumeclaims shop/data-db-0", "statefulsets.apps shop/db", "pods tools/shell", "deployments.apps shop/web"]
+            .map(|subject| entry(&plan, subject).action.as_str().to_owned())
+    };
+    let mut target = empty_cluster(&shop());
+    assert_eq!(actions(json!({}), &target), ["withhold", "withhold", "withhold", "create"]);
+    assert_eq!(actions(json!({"volumes": "Empty"}), &target), ["create"; 4]);
+    // A claim that is there has its data from somewhere else.
+    let claims = TypeId::new("", "persistentvolumeclaims");
+    target.existing.insert(&claims, Key::new("shop", "data-db-0"), Existing { ours: false });
+    assert_eq!(actions(json!({}), &target), ["skip", "create", "withhold", "create"]);
+}
+
+#[test]
+fn versions_are_the_captured_ones_or_common_ones_or_refused() {
+    let objects = two();
+    let with = |served: &[&str]| {
+        let mut target = empty_cluster(&objects);
+        for of in &mut target.served {
+            if of.kind == "ConfigMap" {
+                of.version = served[0].to_owned();
+                of.served_versions = served.iter().map(|v| (*v).to_owned()).collect();
+            }
+        }
+        let rules = rules(json!({}));
+        let mut survey = survey(&objects, &json!({}));
+        for t in survey.types.iter_mut().filter(|t| t.kind == "ConfigMap") {
+            t.served_versions = vec!["v1".to_owned(), "v1beta1".to_owned()];
+        }
+        survey.decide(&rules, &target)
+    };
+    let version = |plan: &Plan| plan.type_of(entry(plan, "configmaps a/x")).target_version.clone();
+    let same = with(&["v2", "v1"]);
+    assert_eq!((version(&same).as_str(), same.problems.len()), ("v1", 0));
+    let other = with(&["v2", "v1beta1"]);
+    assert_eq!((version(&other).as_str(), other.problems.len()), ("v1beta1", 1));
+    assert_eq!(entry(&other, "configmaps a/x").action, Action::Create);
+    let none = with(&["v2"]);
+    assert!(
+        matches!(&entry(&none, "configmaps a/x").action, Action::Refuse { reason, .. } if reason.as_str() == "TypeNotServed")
+    );
+}
+
+#[test]
+fn custom_resources_come_with_their_definition_or_not_at_all() {
+    let with = plan(&shop(), &json!({}));
+    assert_eq!(entry(&with, "orders.shop.example.com shop/first").action, Action::Create);
+    let spec = json!({"selection": {"excludedResources": ["customresourcedefinitions.apiextensions.k8s.io"]}});
+    let without = plan(&shop(), &spec);
+    assert!(
+        matches!(&entry(&without, "orders.shop.example.com shop/first").action, Action::Refuse { reason, .. } if reason.as_str() == "TypeNotServed")
+    );
+}
+
+#[test]
+fn a_failed_patch_refuses_its_object_and_no_other() {
+    let mut objects = two();
+    objects[3]["data"] = json!({});
+    let spec = json!({"transforms": [{"match": {"kinds": ["ConfigMap"], "names": ["x"]},
+        "jsonPatch": [{"op": "replace", "path": "/data/k", "value": "z"}]}]});
+    let plan = plan(&objects, &spec);
+    assert_eq!(entry(&plan, "configmaps a/x").action, Action::Create);
+    assert!(
+        matches!(&entry(&plan, "configmaps b/x").action, Action::Refuse { reason, .. } if reason.as_str() == "TransformFailed")
+    );
+}
+
+#[test]
+fn owners_in_a_circle_or_elsewhere_are_dropped() {
+    let objects = parse(
+        "{apiVersion: v1, kind: Namespace, metadata: {name: a}}\n---\n\
+         {apiVersion: v1, kind: Namespace, metadata: {name: b}}\n---\n\
+         {apiVersion: v1, kind: ConfigMap, metadata: {name: x, namespace: a, uid: u1, ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: 'y', uid: u2}]}}\n---\n\
+         {apiVersion: v1, kind: ConfigMap, metadata: {name: 'y', namespace: a, uid: u2, ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: x, uid: u1}]}}\n---\n\
+         {apiVersion: v1, kind: ConfigMap, metadata: {name: z, namespace: b, uid: u3, ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: x, uid: u1}]}}\n---\n\
+         {apiVersion: v1, kind: Secret, metadata: {name: s, namespace: b, uid: u4, ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: z, uid: u3}]}}",
+    );
+    let plan = plan(&objects, &json!({}));
+    for name in ["a/x", "a/y", "b/z"] {
+        let entry = entry(&plan, &format!("configmaps {name}"));
+        assert!(entry.needs.is_empty() && entry.notes.len() == 1, "{entry:?}");
+    }
+    let secret = entry(&plan, "secrets b/s");
+    assert_eq!(plan.subject(&plan.entries[secret.needs[0] as usize]), "configmaps b/z");
+}
+
+#[test]
+fn a_plan_survives_its_document_and_equal_plans_have_equal_bytes() {
+    let plan = plan(&shop(), &remapped());
+    let bytes = plan.to_bytes().unwrap();
+    assert_eq!(bytes, self::plan(&shop(), &remapped()).to_bytes().unwrap());
+    assert_eq!(Plan::from_bytes(&bytes).unwrap(), plan);
+    assert!(Plan::from_bytes(&bytes[..bytes.len() / 2]).is_err());
+    assert!(Plan::from_bytes(b"").is_err());
+}
+
+#[test]
+fn the_digest_knows_what_is_done_and_not_when() {
+    let spec = remapped();
+    let digest = |target: &Target, spec: &Value| decide(&shop(), spec, target).digest;
+    let mut target = empty_cluster(&shop());
+    let first = digest(&target, &spec);
+    // A restore that began before goes on with the same plan.
+    let configs = TypeId::new("", "configmaps");
+    target.existing.insert(&configs, Key::new("store", "settings"), Existing { ours: true });
+    assert_eq!(digest(&target, &spec), first);
+    target.existing.insert(&configs, Key::new("store", "settings"), Existing { ours: false });
+    assert_ne!(digest(&target, &spec), first);
+    let mut other = spec.clone();
+    other["mapping"]["images"][0]["to"] = json!("registry.c.example/");
+    assert_ne!(digest(&empty_cluster(&shop()), &other), first);
+}
+
+#[test]
+fn the_target_is_asked_about_what_would_be_written() {
+    let wanted = survey(&two(), &json!({"mapping": {"namespaces": [{"from": "*", "to": "c"}]}})).wanted();
+    assert_eq!(wanted.namespaces.into_iter().collect::<Vec<_>>(), ["c"]);
+    let configs = &wanted.types[0];
+    assert_eq!(configs.id, TypeId::new("", "configmaps"));
+    assert_eq!(configs.keys, [Key::new("c", "x"), Key::new("c", "y")]);
+    assert!(configs.contains("c", "x") && !configs.contains("a", "x"));
+}
+
+#[test]
+fn an_entry_is_small() {
+    assert!(std::mem::size_of::<crate::restore::Entry>() <= 160, "{}", std::mem::size_of::<crate::restore::Entry>());
+    let policy = ExistingPolicy::default();
+    assert_eq!(policy, ExistingPolicy::Skip);
+    let key = ObjectKey::new("a", "b");
+    assert!(Key::new("a", "b").is(&key));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn the_order_of_an_archive_changes_nothing(seed in any::<u64>()) {
+        let mut objects = shop();
+        let reference = plan(&objects, &remapped());
+        // Types in another order; within a type, keys are always sorted.
+        objects.sort_by_key(|body| {
+            blake3::hash(format!("{seed}{}{}", body["apiVersion"], body["kind"]).as_bytes()).to_hex()
+        });
+        let shuffled = decide(&objects, &remapped(), &empty_cluster(&objects));
+        prop_assert_eq!(&shuffled.digest, &reference.digest);
+        prop_assert_eq!(shuffled.to_bytes().unwrap(), reference.to_bytes().unwrap());
+    }
+}
