@@ -49,7 +49,11 @@ impl Survey {
         for (at, candidate) in order.iter().enumerate() {
             position[*candidate as usize] = u32::try_from(at).unwrap_or(u32::MAX);
         }
-        let owners::Links { needs, mut notes, places } = links;
+        let owners::Links {
+            needs,
+            mut notes,
+            places,
+        } = links;
         let mut slots: Vec<Option<(Candidate, Action)>> =
             self.candidates.into_iter().zip(actions).map(Some).collect();
         let mut entries = Vec::with_capacity(order.len());
@@ -61,7 +65,12 @@ impl Survey {
             all_notes.extend(notes.remove(at).unwrap_or_default());
             let needs: Box<[u32]> = needs
                 .get(at)
-                .map(|owners| owners.iter().map(|owner| position[*owner as usize]).collect())
+                .map(|owners| {
+                    owners
+                        .iter()
+                        .map(|owner| position[*owner as usize])
+                        .collect()
+                })
                 .unwrap_or_default();
             entries.push(Entry {
                 kind: index_of[candidate.kind as usize],
@@ -91,7 +100,11 @@ impl Survey {
 
     /// The types that have entries, and where each type of the survey is in them.
     fn planned_types(&self, choices: &[Choice]) -> (Vec<PlannedType>, Vec<u32>) {
-        let used: BTreeSet<u32> = self.candidates.iter().map(|candidate| candidate.kind).collect();
+        let used: BTreeSet<u32> = self
+            .candidates
+            .iter()
+            .map(|candidate| candidate.kind)
+            .collect();
         let mut used: Vec<(TypeId, u32)> = used
             .into_iter()
             .map(|kind| (self.types[kind as usize].id(), kind))
@@ -122,7 +135,11 @@ impl Survey {
 /// The wave of a candidate that nothing owns.
 pub(crate) fn base_wave(t: &TypeRecord, candidate: &Candidate) -> u8 {
     let wave = wave(&t.group, &t.kind).0;
-    if candidate.serves { wave.min(SERVING_WAVE) } else { wave }
+    if candidate.serves {
+        wave.min(SERVING_WAVE)
+    } else {
+        wave
+    }
 }
 
 /// What the decisions about single objects are made of.
@@ -183,7 +200,11 @@ impl<'a> Deciding<'a> {
             .candidates
             .iter()
             .enumerate()
-            .map(|(at, candidate)| actions[at].take().unwrap_or_else(|| self.action(at, candidate)))
+            .map(|(at, candidate)| {
+                actions[at]
+                    .take()
+                    .unwrap_or_else(|| self.action(at, candidate))
+            })
             .collect()
     }
 
@@ -206,7 +227,10 @@ impl<'a> Deciding<'a> {
             return refuse(*reason, message.clone());
         }
         if let Choice::None(why) = &self.choices[candidate.kind as usize] {
-            *self.refused_types.entry(candidate.kind as usize).or_default() += 1;
+            *self
+                .refused_types
+                .entry(candidate.kind as usize)
+                .or_default() += 1;
             return refuse(Reason::TypeNotServed, why.as_str());
         }
         if let Some(action) = self.collisions.action(self.survey, at) {
@@ -223,7 +247,11 @@ impl<'a> Deciding<'a> {
 
     /// Refuses what its namespace does not let in.
     fn in_namespace(&self, t: &TypeRecord, target: &Key) -> Option<Action> {
-        let namespace = if is_namespace(t) { &target.name } else { &target.namespace };
+        let namespace = if is_namespace(t) {
+            &target.name
+        } else {
+            &target.namespace
+        };
         if namespace.is_empty() {
             return None;
         }
@@ -233,7 +261,9 @@ impl<'a> Deciding<'a> {
         if existence::is_terminating(self.target, namespace) {
             return Some(refuse(
                 Reason::NamespaceTerminating,
-                format!("namespace `{namespace}` is being deleted in the target: wait until it is gone, or map to another one"),
+                format!(
+                    "namespace `{namespace}` is being deleted in the target: wait until it is gone, or map to another one"
+                ),
             ));
         }
         if is_namespace(t) || self.open.contains(&**namespace) {
@@ -241,7 +271,9 @@ impl<'a> Deciding<'a> {
         }
         Some(refuse(
             Reason::DependencyNotReady,
-            format!("namespace `{namespace}` is neither in the target nor restored: create it, or select it as well"),
+            format!(
+                "namespace `{namespace}` is neither in the target nor restored: create it, or select it as well"
+            ),
         ))
     }
 
@@ -251,7 +283,12 @@ impl<'a> Deciding<'a> {
             return None;
         }
         let is_claim = t.group.is_empty() && t.kind == "PersistentVolumeClaim";
-        if is_claim && self.survey.without_data.contains(&candidate.source.to_object_key()) {
+        if is_claim
+            && self
+                .survey
+                .without_data
+                .contains(&candidate.source.to_object_key())
+        {
             return Some(Action::Withhold {
                 reason: Reason::VolumeDataNotSaved,
                 message: "its data was not saved: restore the data by other means first, or say `volumes: Empty`".into(),
@@ -286,9 +323,15 @@ impl<'a> Deciding<'a> {
                 _ => {}
             }
         }
-        problems.extend(self.collisions.problems(self.survey).take(MAX_COLLISION_PROBLEMS));
+        problems.extend(
+            self.collisions
+                .problems(self.survey)
+                .take(MAX_COLLISION_PROBLEMS),
+        );
         problems.extend(existence::problems(self.survey, self.target));
-        problems.sort_by(|a, b| (&a.subject, &a.reason, &a.message).cmp(&(&b.subject, &b.reason, &b.message)));
+        problems.sort_by(|a, b| {
+            (&a.subject, &a.reason, &a.message).cmp(&(&b.subject, &b.reason, &b.message))
+        });
         problems
     }
 }
@@ -326,7 +369,9 @@ fn choose_versions(survey: &Survey, target: &Target) -> Vec<Choice> {
                 .filter(|_| restored.contains(definition.as_str()));
             choose(
                 t,
-                served.get(&(t.group.as_str(), t.resource.as_str())).copied(),
+                served
+                    .get(&(t.group.as_str(), t.resource.as_str()))
+                    .copied(),
                 versions.map(Vec::as_slice),
             )
         })

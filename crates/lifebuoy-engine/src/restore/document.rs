@@ -68,7 +68,8 @@ impl Plan {
     /// # Errors
     /// None in practice: every field has a JSON form, and memory does not fail.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
-        let broken = |error: std::io::Error| Error::Internal(format!("cannot write {WHAT}: {error}"));
+        let broken =
+            |error: std::io::Error| Error::Internal(format!("cannot write {WHAT}: {error}"));
         let mut out = GzEncoder::new(Vec::new(), Compression::default());
         let head = Head {
             version: self.version,
@@ -109,7 +110,10 @@ impl Plan {
         let mut entries = Vec::new();
         while let Some(line) = read_line::<Line>(&mut lines)? {
             let entry = entry(line, &mut interner)?;
-            let known = entry.needs.iter().all(|need| (*need as usize) < entries.len());
+            let known = entry
+                .needs
+                .iter()
+                .all(|need| (*need as usize) < entries.len());
             if entry.kind as usize >= head.types.len() || !known {
                 return Err(damaged("an entry refers to what is not there"));
             }
@@ -149,7 +153,11 @@ impl Plan {
             existing: entry.policy,
             serves: entry.serves,
             needs: entry.needs.clone(),
-            body: entry.body.iter().map(|byte| format!("{byte:02x}")).collect(),
+            body: entry
+                .body
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
             notes: entry.notes.clone(),
         }
     }
@@ -225,8 +233,14 @@ fn action(word: &str, reason: &str, message: Box<str>) -> Result<Action, Error> 
         "replace" => Action::Replace,
         "skip" => Action::SkipExisting,
         "resume" => Action::Resume,
-        "withhold" => Action::Withhold { reason: reason()?, message },
-        "refuse" => Action::Refuse { reason: reason()?, message },
+        "withhold" => Action::Withhold {
+            reason: reason()?,
+            message,
+        },
+        "refuse" => Action::Refuse {
+            reason: reason()?,
+            message,
+        },
         _ => return Err(damaged(format!("`{word}` is no action"))),
     })
 }

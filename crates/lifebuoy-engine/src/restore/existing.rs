@@ -19,7 +19,13 @@ const NEVER_REPLACED: &[(&str, &str)] = &[
 ];
 
 /// Fields of the account `default` that only a person sets.
-const CUSTOMISED: &[&str] = &["/imagePullSecrets", "/secrets", "/automountServiceAccountToken", "/metadata/labels", "/metadata/annotations"];
+const CUSTOMISED: &[&str] = &[
+    "/imagePullSecrets",
+    "/secrets",
+    "/automountServiceAccountToken",
+    "/metadata/labels",
+    "/metadata/annotations",
+];
 
 /// The policy for an object, given that of the rules.
 pub(crate) fn policy(
@@ -61,7 +67,10 @@ mod tests {
     #[test]
     fn nothing_is_replaced_that_would_take_others_with_it() {
         assert_eq!(of("Namespace", "shop", json!({}), Replace), Merge);
-        assert_eq!(of("PersistentVolumeClaim", "data", json!({}), Replace), Merge);
+        assert_eq!(
+            of("PersistentVolumeClaim", "data", json!({}), Replace),
+            Merge
+        );
         assert_eq!(of("ConfigMap", "x", json!({}), Replace), Replace);
     }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use lifebuoy_api::ObjectMatch;
 use serde_json::Value;
 
+use crate::Error;
 use crate::archive::{ArchivedObject, TypeRecord};
 use crate::selection::Glob;
-use crate::Error;
 
 /// A parsed [`ObjectMatch`]: all of its conditions must hold.
 #[derive(Clone, Debug)]
@@ -100,12 +100,40 @@ mod tests {
         assert!(matches(json!({}), "v1", "ConfigMap"));
         assert!(matches(json!({"kinds": ["ConfigMap"]}), "v1", "ConfigMap"));
         assert!(!matches(json!({"kinds": ["configmap"]}), "v1", "ConfigMap"));
-        assert!(matches(json!({"kinds": ["Deployment.apps"]}), "apps/v1", "Deployment"));
-        assert!(!matches(json!({"kinds": ["Deployment"]}), "apps/v1", "Deployment"));
-        assert!(matches(json!({"kinds": ["*.apps"]}), "apps/v1", "Deployment"));
-        assert!(matches(json!({"namespaces": ["sh*"], "names": ["web"]}), "v1", "ConfigMap"));
-        assert!(!matches(json!({"namespaces": ["sh*"], "names": ["api"]}), "v1", "ConfigMap"));
-        assert!(matches(json!({"labels": {"tier": "front"}}), "v1", "ConfigMap"));
-        assert!(!matches(json!({"labels": {"tier": "back"}}), "v1", "ConfigMap"));
+        assert!(matches(
+            json!({"kinds": ["Deployment.apps"]}),
+            "apps/v1",
+            "Deployment"
+        ));
+        assert!(!matches(
+            json!({"kinds": ["Deployment"]}),
+            "apps/v1",
+            "Deployment"
+        ));
+        assert!(matches(
+            json!({"kinds": ["*.apps"]}),
+            "apps/v1",
+            "Deployment"
+        ));
+        assert!(matches(
+            json!({"namespaces": ["sh*"], "names": ["web"]}),
+            "v1",
+            "ConfigMap"
+        ));
+        assert!(!matches(
+            json!({"namespaces": ["sh*"], "names": ["api"]}),
+            "v1",
+            "ConfigMap"
+        ));
+        assert!(matches(
+            json!({"labels": {"tier": "front"}}),
+            "v1",
+            "ConfigMap"
+        ));
+        assert!(!matches(
+            json!({"labels": {"tier": "back"}}),
+            "v1",
+            "ConfigMap"
+        ));
     }
 }

@@ -16,7 +16,6 @@
 //! ([`kinds`]); names are mapped ([`map`]); the transforms are applied in
 //! their order; it is stamped with the uid of the restore.
 
-
 mod decide;
 mod digest;
 mod document;

@@ -34,10 +34,16 @@ impl Mounts {
             });
         }
         let name = body["metadata"]["name"].as_str().unwrap_or_default();
-        visit(body, "spec.volumeClaimTemplates[].metadata.name", &mut |template| {
-            let prefix = template.as_str().map(|template| format!("{template}-{name}-").into());
-            mounts.prefixes.extend(prefix);
-        });
+        visit(
+            body,
+            "spec.volumeClaimTemplates[].metadata.name",
+            &mut |template| {
+                let prefix = template
+                    .as_str()
+                    .map(|template| format!("{template}-{name}-").into());
+                mounts.prefixes.extend(prefix);
+            },
+        );
         (mounts != Self::default()).then_some(mounts)
     }
 
@@ -99,6 +105,9 @@ mod tests {
         assert_eq!(mounted("data-db-12").as_deref(), Some("data-db-12"));
         assert_eq!(mounted("data-db-x"), None);
         assert_eq!(mounted("data-db-"), None);
-        assert_eq!(Mounts::read("apps", "StatefulSet", &json!({"metadata": {"name": "db"}})), None);
+        assert_eq!(
+            Mounts::read("apps", "StatefulSet", &json!({"metadata": {"name": "db"}})),
+            None
+        );
     }
 }

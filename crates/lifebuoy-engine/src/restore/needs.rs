@@ -10,6 +10,7 @@ use crate::archive::{ObjectKey, TypeId, TypeRecord};
 
 /// Names that namespaced objects refer to: group, kind, path, and the group and
 /// resource that is referred to.
+#[rustfmt::skip] // one row a line
 const REFERENCES: &[(&str, &str, &str, &str, &str)] = &[
     ("", "PersistentVolumeClaim", "spec.storageClassName", "storage.k8s.io", "storageclasses"),
     ("", "PersistentVolumeClaim", "spec.volumeName", "", "persistentvolumes"),
@@ -21,6 +22,7 @@ const REFERENCES: &[(&str, &str, &str, &str, &str)] = &[
 ];
 
 /// The same for pods and their templates: path, group, resource.
+#[rustfmt::skip] // one row a line
 const POD_REFERENCES: &[(&str, &str, &str)] = &[
     ("spec.priorityClassName", "scheduling.k8s.io", "priorityclasses"),
     ("spec.runtimeClassName", "node.k8s.io", "runtimeclasses"),
@@ -67,11 +69,16 @@ impl Needs {
             }),
             (RBAC, "ClusterRole") => {
                 let mut aggregates = Vec::new();
-                visit(body, "aggregationRule.clusterRoleSelectors[].matchLabels", &mut |labels| {
-                    aggregates.push(texts(labels));
-                });
+                visit(
+                    body,
+                    "aggregationRule.clusterRoleSelectors[].matchLabels",
+                    &mut |labels| {
+                        aggregates.push(texts(labels));
+                    },
+                );
                 let labels = texts(&body["metadata"]["labels"]);
-                self.roles.insert(target.name.clone(), Role { labels, aggregates });
+                self.roles
+                    .insert(target.name.clone(), Role { labels, aggregates });
             }
             _ => {}
         }
@@ -80,21 +87,34 @@ impl Needs {
     fn look_at_namespaced(&mut self, t: &TypeRecord, target: &ObjectKey, body: &Value) {
         let (group, kind) = (t.group.as_str(), t.kind.as_str());
         // Harmless where the type is no custom resource: there is no such definition.
-        self.want("apiextensions.k8s.io", "customresourcedefinitions", &t.id().to_string());
-        for (_, _, path, of, resource) in REFERENCES.iter().filter(|(g, k, ..)| (*g, *k) == (group, kind)) {
-            visit(body, path, &mut |name| self.want(of, resource, name.as_str().unwrap_or_default()));
+        self.want(
+            "apiextensions.k8s.io",
+            "customresourcedefinitions",
+            &t.id().to_string(),
+        );
+        for (_, _, path, of, resource) in REFERENCES
+            .iter()
+            .filter(|(g, k, ..)| (*g, *k) == (group, kind))
+        {
+            visit(body, path, &mut |name| {
+                self.want(of, resource, name.as_str().unwrap_or_default())
+            });
         }
         for template in pod_templates_of(group, kind) {
             visit(body, template, &mut |pod| {
                 for (path, of, resource) in POD_REFERENCES {
-                    visit(pod, path, &mut |name| self.want(of, resource, name.as_str().unwrap_or_default()));
+                    visit(pod, path, &mut |name| {
+                        self.want(of, resource, name.as_str().unwrap_or_default())
+                    });
                 }
             });
         }
         if (group, kind) == ("", "ServiceAccount") {
             let ObjectKey { namespace, name } = target;
-            self.accounts.insert(format!("system:serviceaccount:{namespace}:{name}"));
-            self.accounts.insert(format!("system:serviceaccounts:{namespace}"));
+            self.accounts
+                .insert(format!("system:serviceaccount:{namespace}:{name}"));
+            self.accounts
+                .insert(format!("system:serviceaccounts:{namespace}"));
         }
         if (group, kind) == (RBAC, "RoleBinding") && body["roleRef"]["kind"] == "ClusterRole" {
             self.want(RBAC, "clusterroles", &text(&body["roleRef"], "name"));
@@ -103,7 +123,8 @@ impl Needs {
 
     fn want(&mut self, group: &str, resource: &str, name: &str) {
         if !name.is_empty() {
-            self.wanted.insert((TypeId::new(group, resource), name.to_owned()));
+            self.wanted
+                .insert((TypeId::new(group, resource), name.to_owned()));
         }
     }
 
@@ -112,17 +133,28 @@ impl Needs {
     pub(crate) fn close(&mut self) {
         let bindings = std::mem::take(&mut self.bindings);
         for binding in bindings {
-            if binding.subjects.iter().any(|subject| self.accounts.contains(subject)) {
+            if binding
+                .subjects
+                .iter()
+                .any(|subject| self.accounts.contains(subject))
+            {
                 self.want(RBAC, "clusterrolebindings", &binding.name);
                 self.want(RBAC, "clusterroles", &binding.role);
             }
         }
         let roles = std::mem::take(&mut self.roles);
-        let mut open: Vec<&str> = roles.keys().map(String::as_str).filter(|name| self.needs_role(name)).collect();
+        let mut open: Vec<&str> = roles
+            .keys()
+            .map(String::as_str)
+            .filter(|name| self.needs_role(name))
+            .collect();
         while let Some(name) = open.pop() {
             for (other, role) in &roles {
                 let aggregated = roles[name].aggregates.iter().any(|selector| {
-                    !selector.is_empty() && selector.iter().all(|(key, value)| role.labels.get(key) == Some(value))
+                    !selector.is_empty()
+                        && selector
+                            .iter()
+                            .all(|(key, value)| role.labels.get(key) == Some(value))
                 });
                 if aggregated && !self.needs_role(other) {
                     self.want(RBAC, "clusterroles", other);
@@ -150,7 +182,11 @@ fn subjects(body: &Value) -> Vec<String> {
         .flatten()
         .map(|subject| match subject["kind"].as_str() {
             Some("ServiceAccount") => {
-                format!("system:serviceaccount:{}:{}", text(subject, "namespace"), text(subject, "name"))
+                format!(
+                    "system:serviceaccount:{}:{}",
+                    text(subject, "namespace"),
+                    text(subject, "name")
+                )
             }
             _ => text(subject, "name"),
         })

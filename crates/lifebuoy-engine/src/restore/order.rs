@@ -20,7 +20,11 @@ const WAVES: &[(u8, &str, &str)] = &[
     (2, "storage.k8s.io", "VolumeAttributesClass"),
     (2, "storage.k8s.io", "CSIDriver"),
     (2, "snapshot.storage.k8s.io", "VolumeSnapshotClass"),
-    (2, "groupsnapshot.storage.k8s.io", "VolumeGroupSnapshotClass"),
+    (
+        2,
+        "groupsnapshot.storage.k8s.io",
+        "VolumeGroupSnapshotClass",
+    ),
     (2, "scheduling.k8s.io", "PriorityClass"),
     (2, "node.k8s.io", "RuntimeClass"),
     (2, "networking.k8s.io", "IngressClass"),

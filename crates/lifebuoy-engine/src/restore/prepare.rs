@@ -108,13 +108,20 @@ impl OwnerRef {
     /// The group of the owner; empty for the core group.
     #[must_use]
     pub fn group(&self) -> &str {
-        self.api_version.split_once('/').map_or("", |(group, _)| group)
+        self.api_version
+            .split_once('/')
+            .map_or("", |(group, _)| group)
     }
 }
 
 /// What is to be written for one captured object.
 #[must_use]
-pub fn prepare(rules: &Rules, context: &Context, t: &TypeRecord, object: &ArchivedObject) -> Prepared {
+pub fn prepare(
+    rules: &Rules,
+    context: &Context,
+    t: &TypeRecord,
+    object: &ArchivedObject,
+) -> Prepared {
     if !may_be_selected(rules, t, &object.key) {
         return Prepared::NotSelected;
     }
@@ -187,7 +194,10 @@ fn write(
     if labels_matter(rules, t) && !rules.selector.labels_by(|key| labels[key].as_str()) {
         return Prepared::NotSelected;
     }
-    if let Some(stand_in) = rules.mapper.replaced_class(&t.group, &t.kind, &object.key.name) {
+    if let Some(stand_in) = rules
+        .mapper
+        .replaced_class(&t.group, &t.kind, &object.key.name)
+    {
         return Prepared::Leave(format!("`{stand_in}` of the target takes its place").into());
     }
     // What matches is decided by the object as it was captured.
@@ -198,7 +208,10 @@ fn write(
         .enumerate()
         .filter(|(_, transform)| transform.matches(t, object, &body))
         .collect();
-    let uid = body["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    let uid = body["metadata"]["uid"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let mut notes = Vec::new();
     let mut subject = kinds::Subject {
         t,
@@ -289,12 +302,17 @@ fn stamp(body: &mut Value, restore_uid: Option<&str>) {
     let Some(metadata) = metadata.as_object_mut() else {
         return;
     };
-    let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(Map::new()));
+    let annotations = metadata
+        .entry("annotations")
+        .or_insert_with(|| Value::Object(Map::new()));
     if annotations.is_null() {
         *annotations = Value::Object(Map::new());
     }
     if let Some(annotations) = annotations.as_object_mut() {
-        annotations.insert(RESTORED_BY_ANNOTATION.to_owned(), Value::String(uid.to_owned()));
+        annotations.insert(
+            RESTORED_BY_ANNOTATION.to_owned(),
+            Value::String(uid.to_owned()),
+        );
     }
 }
 

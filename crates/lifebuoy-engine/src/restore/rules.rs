@@ -1,9 +1,7 @@
 //! The rules of a restore, parsed once. What a schema cannot say no to is
 //! refused here, with the exact path of the field and the way out.
 
-use lifebuoy_api::{
-    ExistingPolicy, ExistingRules, Mapping, RestoreSpec, RestoreVolumePolicy,
-};
+use lifebuoy_api::{ExistingPolicy, ExistingRules, Mapping, RestoreSpec, RestoreVolumePolicy};
 use serde_json::Value;
 
 use super::map::Mapper;

@@ -10,8 +10,14 @@ use super::order::can_serve;
 
 /// Where objects name the Service that answers for them.
 const REFERENCES: &[(&str, &str)] = &[
-    ("admissionregistration.k8s.io", "webhooks[].clientConfig.service"),
-    ("apiextensions.k8s.io", "spec.conversion.webhook.clientConfig.service"),
+    (
+        "admissionregistration.k8s.io",
+        "webhooks[].clientConfig.service",
+    ),
+    (
+        "apiextensions.k8s.io",
+        "spec.conversion.webhook.clientConfig.service",
+    ),
     ("apiregistration.k8s.io", "spec.service"),
 ];
 
@@ -32,7 +38,8 @@ impl Serving {
     pub(crate) fn look(&mut self, group: &str, kind: &str, body: &Value) -> bool {
         for (_, path) in REFERENCES.iter().filter(|(g, _)| *g == group) {
             visit(body, path, &mut |service| {
-                self.named.insert((text(service, "namespace"), text(service, "name")));
+                self.named
+                    .insert((text(service, "namespace"), text(service, "name")));
             });
         }
         let metadata = &body["metadata"];
@@ -50,7 +57,9 @@ impl Serving {
             visit(body, template, &mut |pod| {
                 let labels = &pod["metadata"]["labels"];
                 serves |= selectors.iter().any(|selector| {
-                    selector.iter().all(|(key, value)| labels[key].as_str() == Some(value))
+                    selector
+                        .iter()
+                        .all(|(key, value)| labels[key].as_str() == Some(value))
                 });
             });
         }
@@ -87,13 +96,13 @@ mod tests {
     fn a_workload_serves_when_a_named_service_selects_its_pods() {
         let mut serving = Serving::default();
         let hook = json!({"webhooks": [{"clientConfig": {"service": {"namespace": "ops", "name": "gate"}}}]});
-        let service = |name: &str, app: &str| {
-            json!({"metadata": {"namespace": "ops", "name": name}, "spec": {"selector": {"app": app}}})
-        };
-        let workload = |app: &str| {
-            json!({"metadata": {"namespace": "ops", "name": app}, "spec": {"template": {"metadata": {"labels": {"app": app}}}}})
-        };
-        assert!(!serving.look("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", &hook));
+        let service = |name: &str, app: &str| json!({"metadata": {"namespace": "ops", "name": name}, "spec": {"selector": {"app": app}}});
+        let workload = |app: &str| json!({"metadata": {"namespace": "ops", "name": app}, "spec": {"template": {"metadata": {"labels": {"app": app}}}}});
+        assert!(!serving.look(
+            "admissionregistration.k8s.io",
+            "ValidatingWebhookConfiguration",
+            &hook
+        ));
         serving.look("", "Service", &service("gate", "gate"));
         serving.look("", "Service", &service("web", "web"));
         assert!(serving.look("apps", "Deployment", &workload("gate")));

@@ -113,7 +113,9 @@ pub async fn plan(
 pub async fn survey(archive: &Archive, rules: &Rules) -> Result<Survey, Error> {
     let manifest = &archive.manifest;
     let mut survey = Survey::new(archive.point.snapshot.session, rules);
-    survey.without_data.extend(manifest.volumes_not_saved.iter().cloned());
+    survey
+        .without_data
+        .extend(manifest.volumes_not_saved.iter().cloned());
     let mut types: Vec<&TypeRecord> = manifest.types.iter().collect();
     reading_order(&mut types);
     let mut read = 0u32;
@@ -159,7 +161,8 @@ fn is_definition(t: &TypeRecord) -> bool {
 impl Survey {
     pub(crate) fn new(snapshot: SessionId, rules: &Rules) -> Self {
         let selector = &rules.selector;
-        let partial = selector.cluster_scoped() == ClusterScoped::Auto && !selector.all_namespaces();
+        let partial =
+            selector.cluster_scoped() == ClusterScoped::Auto && !selector.all_namespaces();
         Self {
             snapshot,
             types: Vec::new(),
@@ -184,7 +187,9 @@ impl Survey {
             self.problems.push(Problem::warning(
                 Reason::TypeUnavailable,
                 t.id().to_string(),
-                &format!("the recovery point holds none of them, since they could not be read: {reason}"),
+                &format!(
+                    "the recovery point holds none of them, since they could not be read: {reason}"
+                ),
             ));
         }
         if t.tree.is_none() && t.objects == 0 {
@@ -302,7 +307,11 @@ impl Survey {
                 })
                 .collect(),
             mounts: Mounts::read(group, kind, &draft.body).map(Box::new),
-            notes: draft.notes.iter().map(|note| note.as_str().into()).collect(),
+            notes: draft
+                .notes
+                .iter()
+                .map(|note| note.as_str().into())
+                .collect(),
         });
     }
 
@@ -362,12 +371,17 @@ impl Survey {
     #[must_use]
     pub fn wanted(&self) -> Wanted {
         let mut wanted = Wanted::default();
-        let sound = self.candidates.iter().filter(|candidate| candidate.broken.is_none());
+        let sound = self
+            .candidates
+            .iter()
+            .filter(|candidate| candidate.broken.is_none());
         let mut of_type: BTreeMap<TypeId, (&TypeRecord, Vec<Key>)> = BTreeMap::new();
         for candidate in sound {
             let t = &self.types[candidate.kind as usize];
             if !candidate.target.namespace.is_empty() {
-                wanted.namespaces.insert(candidate.target.namespace.to_string());
+                wanted
+                    .namespaces
+                    .insert(candidate.target.namespace.to_string());
             } else if is_namespace(t) {
                 wanted.namespaces.insert(candidate.target.name.to_string());
             }

@@ -80,7 +80,11 @@ impl Plan {
             *actions.entry(entry.action.as_str()).or_default() += 1;
         }
         let names: Vec<String> = self.types.iter().map(|of| of.id.to_string()).collect();
-        let width = order.iter().map(|(_, kind)| names[*kind as usize].len()).max().unwrap_or(0);
+        let width = order
+            .iter()
+            .map(|(_, kind)| names[*kind as usize].len())
+            .max()
+            .unwrap_or(0);
         let mut last = None;
         for at in order {
             if last != Some(at.0) {
@@ -88,9 +92,14 @@ impl Plan {
                 line(out, &format!("wave {}: {what}", at.0));
                 last = Some(at.0);
             }
-            let actions: Vec<String> =
-                counts[&at].iter().map(|(action, objects)| format!("{action} {objects}")).collect();
-            line(out, &format!("  {:width$}  {}", names[at.1 as usize], actions.join(", ")));
+            let actions: Vec<String> = counts[&at]
+                .iter()
+                .map(|(action, objects)| format!("{action} {objects}"))
+                .collect();
+            line(
+                out,
+                &format!("  {:width$}  {}", names[at.1 as usize], actions.join(", ")),
+            );
         }
     }
 
@@ -125,8 +134,20 @@ impl Plan {
         line(out, "\nLeft out:");
         for left in &self.left_out {
             let more = left.objects.saturating_sub(left.examples.len() as u64);
-            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-            line(out, &format!("  {} {}{more}: {}", left.of, left.examples.join(", "), left.why));
+            let more = if more == 0 {
+                String::new()
+            } else {
+                format!(" and {more} more")
+            };
+            line(
+                out,
+                &format!(
+                    "  {} {}{more}: {}",
+                    left.of,
+                    left.examples.join(", "),
+                    left.why
+                ),
+            );
         }
     }
 
@@ -140,7 +161,10 @@ impl Plan {
                 Severity::Warning => "warning",
                 Severity::Error => "error",
             };
-            line(out, &format!("  {severity}: {}: {}", problem.subject, problem.message));
+            line(
+                out,
+                &format!("  {severity}: {}: {}", problem.subject, problem.message),
+            );
         }
     }
 }

@@ -5,8 +5,8 @@ use lifebuoy_api::Transform;
 use serde_json::Value;
 
 use super::matching::Matcher;
-use crate::archive::{ArchivedObject, TypeRecord};
 use crate::Error;
+use crate::archive::{ArchivedObject, TypeRecord};
 
 const OPERATIONS: [&str; 6] = ["add", "remove", "replace", "move", "copy", "test"];
 
@@ -54,7 +54,12 @@ impl CompiledTransform {
     }
 
     /// Whether the transform is about this object, as it was captured.
-    pub(crate) fn matches(&self, t: &TypeRecord, object: &ArchivedObject, captured: &Value) -> bool {
+    pub(crate) fn matches(
+        &self,
+        t: &TypeRecord,
+        object: &ArchivedObject,
+        captured: &Value,
+    ) -> bool {
         self.matcher.matches(t, object, captured)
     }
 
@@ -62,10 +67,18 @@ impl CompiledTransform {
     pub(crate) fn apply(&self, body: &mut Value) -> Result<(), String> {
         match &self.change {
             // Nothing is to be undone: a body on which a patch fails is dropped.
-            Change::Json(operations) => json_patch::patch_unsafe(body, operations).map_err(|error| {
-                let at = &operations[error.operation.min(operations.len() - 1)];
-                format!("jsonPatch[{}] ({} {}): {}", error.operation, verb(at), at.path(), error.kind)
-            }),
+            Change::Json(operations) => {
+                json_patch::patch_unsafe(body, operations).map_err(|error| {
+                    let at = &operations[error.operation.min(operations.len() - 1)];
+                    format!(
+                        "jsonPatch[{}] ({} {}): {}",
+                        error.operation,
+                        verb(at),
+                        at.path(),
+                        error.kind
+                    )
+                })
+            }
             Change::Merge(patch) => {
                 json_patch::merge(body, patch);
                 Ok(())
@@ -192,13 +205,17 @@ mod tests {
         .unwrap();
         let mut body = json!({"metadata": {"labels": {}}, "spec": {"replicas": 3}});
         patch.apply(&mut body).unwrap();
-        assert_eq!(body, json!({"metadata": {"labels": {"a/b": "c"}}, "spec": {"replicas": 1}}));
+        assert_eq!(
+            body,
+            json!({"metadata": {"labels": {"a/b": "c"}}, "spec": {"replicas": 1}})
+        );
         let mut body = json!({"spec": {"replicas": 3}});
         assert_eq!(
             patch.apply(&mut body).unwrap_err(),
             "jsonPatch[2] (add /metadata/labels/a~1b): path is invalid"
         );
-        let merge = parse(json!({"mergePatch": {"spec": {"replicas": null, "paused": true}}})).unwrap();
+        let merge =
+            parse(json!({"mergePatch": {"spec": {"replicas": null, "paused": true}}})).unwrap();
         let mut body = json!({"spec": {"replicas": 3}});
         merge.apply(&mut body).unwrap();
         assert_eq!(body, json!({"spec": {"paused": true}}));

@@ -18,7 +18,11 @@ pub(crate) enum Choice {
 
 /// Chooses a version. `served` is what the target serves of the type, and
 /// `restored` what the restored definition of the type is going to serve.
-pub(crate) fn choose(t: &TypeRecord, served: Option<&ServedType>, restored: Option<&[String]>) -> Choice {
+pub(crate) fn choose(
+    t: &TypeRecord,
+    served: Option<&ServedType>,
+    restored: Option<&[String]>,
+) -> Choice {
     let Some(served) = served else {
         return match restored {
             Some(versions) if versions.contains(&t.version) => Choice::WithDefinition,
@@ -37,7 +41,11 @@ pub(crate) fn choose(t: &TypeRecord, served: Option<&ServedType>, restored: Opti
         return Choice::None(format!(
             "{} are {} in the target, and were not in the source",
             t.id(),
-            if served.namespaced { "in namespaces" } else { "cluster-scoped" }
+            if served.namespaced {
+                "in namespaces"
+            } else {
+                "cluster-scoped"
+            }
         ));
     }
     if served.served_versions.contains(&t.version) {

@@ -26,7 +26,9 @@ impl Collisions {
             if candidate.broken.is_some() {
                 continue;
             }
-            let first = *by_target.entry((candidate.kind, &candidate.target)).or_insert(at);
+            let first = *by_target
+                .entry((candidate.kind, &candidate.target))
+                .or_insert(at);
             if first != at {
                 collisions.add(first, at);
             }
@@ -52,7 +54,11 @@ impl Collisions {
             // Several namespaces become one: the first makes it.
             return (group[0] != at).then_some(Action::SkipExisting);
         }
-        let other = group.iter().find(|other| **other != at).copied().unwrap_or(at);
+        let other = group
+            .iter()
+            .find(|other| **other != at)
+            .copied()
+            .unwrap_or(at);
         let more = match group.len() {
             0..=2 => String::new(),
             members => format!(" and {} more", members - 2),
@@ -101,7 +107,12 @@ impl Collisions {
 fn may_merge(survey: &Survey, group: &[u32]) -> bool {
     let first = &survey.candidates[group[0] as usize];
     let t = &survey.types[first.kind as usize];
-    let equal = || group.iter().all(|at| survey.candidates[*at as usize].hash == first.hash);
-    let default_account = t.group.is_empty() && t.kind == "ServiceAccount" && *first.target.name == *"default";
+    let equal = || {
+        group
+            .iter()
+            .all(|at| survey.candidates[*at as usize].hash == first.hash)
+    };
+    let default_account =
+        t.group.is_empty() && t.kind == "ServiceAccount" && *first.target.name == *"default";
     is_namespace(t) || (default_account && equal())
 }

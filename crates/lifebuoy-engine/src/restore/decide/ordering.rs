@@ -17,7 +17,10 @@ pub(super) fn order(survey: &Survey, links: &Links) -> Vec<u32> {
     let mut order: Vec<u32> = (0u32..).take(survey.candidates.len()).collect();
     order.sort_by(|a, b| {
         let (place_a, place_b) = (&links.places[*a as usize], &links.places[*b as usize]);
-        let (a, b) = (&survey.candidates[*a as usize], &survey.candidates[*b as usize]);
+        let (a, b) = (
+            &survey.candidates[*a as usize],
+            &survey.candidates[*b as usize],
+        );
         (place_a.wave, place_a.depth, &types[a.kind as usize])
             .cmp(&(place_b.wave, place_b.depth, &types[b.kind as usize]))
             .then_with(|| a.source.cmp_as_archived(&b.source))

@@ -50,7 +50,13 @@ fn indexes(survey: &Survey) -> impl Iterator<Item = (u32, &Candidate)> {
     (0u32..).zip(&survey.candidates)
 }
 
-fn find_owners(survey: &Survey, actions: &[Action], by_uid: &HashMap<Uid, u32>, at: u32, links: &mut Links) {
+fn find_owners(
+    survey: &Survey,
+    actions: &[Action],
+    by_uid: &HashMap<Uid, u32>,
+    at: u32,
+    links: &mut Links,
+) {
     let candidate = &survey.candidates[at as usize];
     for owner in &candidate.owners {
         let found = by_uid.get(&owner.uid).copied().filter(|found| *found != at);
@@ -61,14 +67,24 @@ fn find_owners(survey: &Survey, actions: &[Action], by_uid: &HashMap<Uid, u32>, 
         match (found, dropped) {
             (Some(found), None) => links.needs.entry(at).or_default().push(found),
             (_, why) => links.notes.entry(at).or_default().push(
-                format!("its owner {} {}: the reference is dropped", owner.label, why.unwrap_or_default()).into(),
+                format!(
+                    "its owner {} {}: the reference is dropped",
+                    owner.label,
+                    why.unwrap_or_default()
+                )
+                .into(),
             ),
         }
     }
 }
 
 /// Why an owner that is in the plan cannot be one in the target.
-fn unusable(survey: &Survey, actions: &[Action], candidate: &Candidate, owner: u32) -> Option<&'static str> {
+fn unusable(
+    survey: &Survey,
+    actions: &[Action],
+    candidate: &Candidate,
+    owner: u32,
+) -> Option<&'static str> {
     let owner_of = &survey.candidates[owner as usize];
     match &actions[owner as usize] {
         Action::Refuse { .. } => return Some("is refused"),
@@ -98,7 +114,11 @@ fn place(survey: &Survey, links: &mut Links) {
             owned_by.entry(*owner).or_default().push(*at);
         }
     }
-    let mut ready: Vec<u32> = owned_by.keys().copied().filter(|owner| !open.contains_key(owner)).collect();
+    let mut ready: Vec<u32> = owned_by
+        .keys()
+        .copied()
+        .filter(|owner| !open.contains_key(owner))
+        .collect();
     while let Some(owner) = ready.pop() {
         let above = links.places[owner as usize];
         for at in owned_by.get(&owner).into_iter().flatten() {

@@ -112,9 +112,15 @@ fn entries_need_only_entries_before_them() {
         assert!(entry.needs.iter().all(|need| (*need as usize) < at));
     }
     let state = entry(&plan, "configmaps shop/web-state");
-    assert_eq!(plan.subject(&plan.entries[state.needs[0] as usize]), "deployments.apps shop/web");
+    assert_eq!(
+        plan.subject(&plan.entries[state.needs[0] as usize]),
+        "deployments.apps shop/web"
+    );
     assert_eq!(state.wave, 8);
-    assert_eq!(&*state.notes[0], "its owner Deployment gone is not restored: the reference is dropped");
+    assert_eq!(
+        &*state.notes[0],
+        "its owner Deployment gone is not restored: the reference is dropped"
+    );
     let gate = entry(&plan, "deployments.apps tools/gate");
     assert!(gate.serves);
     assert_eq!(gate.wave, 6);
@@ -129,13 +135,20 @@ fn two_sources_of_one_target_are_both_refused_and_both_named() {
             panic!("{}", plan.table());
         };
         assert_eq!(reason.as_str(), "MappingCollision");
-        assert!(message.contains(other) && message.contains("`c/x`"), "{message}");
+        assert!(
+            message.contains(other) && message.contains("`c/x`"),
+            "{message}"
+        );
     }
     assert_eq!(entry(&plan, "configmaps b/y").action, Action::Create);
     // The namespaces themselves become one.
     assert_eq!(entry(&plan, "namespaces a").action, Action::Create);
     assert_eq!(entry(&plan, "namespaces b").action, Action::SkipExisting);
-    let errors = plan.problems.iter().filter(|p| p.severity == Severity::Error).count();
+    let errors = plan
+        .problems
+        .iter()
+        .filter(|p| p.severity == Severity::Error)
+        .count();
     assert_eq!(errors, 1);
     assert!(plan.refusal().is_none());
 }
@@ -144,7 +157,9 @@ fn two_sources_of_one_target_are_both_refused_and_both_named() {
 fn nothing_goes_into_a_namespace_that_is_terminating_or_missing() {
     let spec = json!({"mapping": {"namespaces": [{"from": "a", "to": "dying"}]}});
     let mut target = empty_cluster(&two());
-    target.namespaces.insert("dying".to_owned(), NamespacePhase::Terminating);
+    target
+        .namespaces
+        .insert("dying".to_owned(), NamespacePhase::Terminating);
     let plan = decide(&two(), &spec, &target);
     for subject in ["namespaces a", "configmaps a/x"] {
         let action = &entry(&plan, subject).action;
@@ -166,17 +181,28 @@ fn what_exists_is_treated_by_the_policy_of_the_first_match() {
     let mut target = empty_cluster(&two());
     let configs = TypeId::new("", "configmaps");
     for (namespace, name, ours) in [("a", "x", false), ("b", "x", false), ("b", "y", true)] {
-        target.existing.insert(&configs, Key::new(namespace, name), Existing { ours });
+        target
+            .existing
+            .insert(&configs, Key::new(namespace, name), Existing { ours });
     }
     let of = |spec: Value| {
         let plan = decide(&two(), &spec, &target);
         ["a/x", "b/x", "b/y"].map(|key| entry(&plan, &format!("configmaps {key}")).action.as_str())
     };
     assert_eq!(of(json!({})), ["skip", "skip", "resume"]);
-    assert_eq!(of(json!({"existing": {"policy": "Merge"}})), ["merge", "merge", "resume"]);
+    assert_eq!(
+        of(json!({"existing": {"policy": "Merge"}})),
+        ["merge", "merge", "resume"]
+    );
     let overrides = json!([{"match": {"namespaces": ["a"]}, "policy": "Replace"}]);
-    assert_eq!(of(json!({"existing": {"policy": "Skip", "overrides": overrides}})), ["replace", "skip", "resume"]);
-    assert_eq!(of(json!({"existing": {"policy": "Fail"}})), ["refuse", "refuse", "resume"]);
+    assert_eq!(
+        of(json!({"existing": {"policy": "Skip", "overrides": overrides}})),
+        ["replace", "skip", "resume"]
+    );
+    assert_eq!(
+        of(json!({"existing": {"policy": "Fail"}})),
+        ["refuse", "refuse", "resume"]
+    );
     let plan = decide(&two(), &json!({"existing": {"policy": "Fail"}}), &target);
     insta::assert_snapshot!(plan.refusal().unwrap().message, @"it and one other object exist, and `existing` says Fail: delete what is there, or choose Skip, Merge or Replace");
 }
@@ -184,28 +210,48 @@ fn what_exists_is_treated_by_the_policy_of_the_first_match() {
 #[test]
 fn a_type_that_cannot_be_listed_is_not_an_empty_one() {
     let mut target = empty_cluster(&two());
-    target.unreadable.insert(TypeId::new("", "configmaps"), "forbidden".to_owned());
+    target
+        .unreadable
+        .insert(TypeId::new("", "configmaps"), "forbidden".to_owned());
     let action = |policy: &str| {
         let plan = decide(&two(), &json!({"existing": {"policy": policy}}), &target);
         entry(&plan, "configmaps a/x").action.as_str()
     };
-    assert_eq!(["Skip", "Merge", "Replace", "Fail"].map(action), ["create", "refuse", "refuse", "refuse"]);
+    assert_eq!(
+        ["Skip", "Merge", "Replace", "Fail"].map(action),
+        ["create", "refuse", "refuse", "refuse"]
+    );
 }
 
 #[test]
 fn claims_without_data_are_withheld_with_what_mounts_them() {
     let actions = |spec: Value, target: &Target| {
         let plan = decide(&shop(), &spec, target);
-        ["persistentvolumeclaims shop/data-db-0", "statefulsets.apps shop/db", "pods tools/shell", "deployments.apps shop/web"]
-            .map(|subject| entry(&plan, subject).action.as_str().to_owned())
+        [
+            "persistentvolumeclaims shop/data-db-0",
+            "statefulsets.apps shop/db",
+            "pods tools/shell",
+            "deployments.apps shop/web",
+        ]
+        .map(|subject| entry(&plan, subject).action.as_str().to_owned())
     };
     let mut target = empty_cluster(&shop());
-    assert_eq!(actions(json!({}), &target), ["withhold", "withhold", "withhold", "create"]);
+    assert_eq!(
+        actions(json!({}), &target),
+        ["withhold", "withhold", "withhold", "create"]
+    );
     assert_eq!(actions(json!({"volumes": "Empty"}), &target), ["create"; 4]);
     // A claim that is there has its data from somewhere else.
     let claims = TypeId::new("", "persistentvolumeclaims");
-    target.existing.insert(&claims, Key::new("shop", "data-db-0"), Existing { ours: false });
-    assert_eq!(actions(json!({}), &target), ["skip", "create", "withhold", "create"]);
+    target.existing.insert(
+        &claims,
+        Key::new("shop", "data-db-0"),
+        Existing { ours: false },
+    );
+    assert_eq!(
+        actions(json!({}), &target),
+        ["skip", "create", "withhold", "create"]
+    );
 }
 
 #[test]
@@ -226,11 +272,18 @@ fn versions_are_the_captured_ones_or_common_ones_or_refused() {
         }
         survey.decide(&rules, &target)
     };
-    let version = |plan: &Plan| plan.type_of(entry(plan, "configmaps a/x")).target_version.clone();
+    let version = |plan: &Plan| {
+        plan.type_of(entry(plan, "configmaps a/x"))
+            .target_version
+            .clone()
+    };
     let same = with(&["v2", "v1"]);
     assert_eq!((version(&same).as_str(), same.problems.len()), ("v1", 0));
     let other = with(&["v2", "v1beta1"]);
-    assert_eq!((version(&other).as_str(), other.problems.len()), ("v1beta1", 1));
+    assert_eq!(
+        (version(&other).as_str(), other.problems.len()),
+        ("v1beta1", 1)
+    );
     assert_eq!(entry(&other, "configmaps a/x").action, Action::Create);
     let none = with(&["v2"]);
     assert!(
@@ -241,7 +294,10 @@ fn versions_are_the_captured_ones_or_common_ones_or_refused() {
 #[test]
 fn custom_resources_come_with_their_definition_or_not_at_all() {
     let with = plan(&shop(), &json!({}));
-    assert_eq!(entry(&with, "orders.shop.example.com shop/first").action, Action::Create);
+    assert_eq!(
+        entry(&with, "orders.shop.example.com shop/first").action,
+        Action::Create
+    );
     let spec = json!({"selection": {"excludedResources": ["customresourcedefinitions.apiextensions.k8s.io"]}});
     let without = plan(&shop(), &spec);
     assert!(
@@ -275,10 +331,16 @@ fn owners_in_a_circle_or_elsewhere_are_dropped() {
     let plan = plan(&objects, &json!({}));
     for name in ["a/x", "a/y", "b/z"] {
         let entry = entry(&plan, &format!("configmaps {name}"));
-        assert!(entry.needs.is_empty() && entry.notes.len() == 1, "{entry:?}");
+        assert!(
+            entry.needs.is_empty() && entry.notes.len() == 1,
+            "{entry:?}"
+        );
     }
     let secret = entry(&plan, "secrets b/s");
-    assert_eq!(plan.subject(&plan.entries[secret.needs[0] as usize]), "configmaps b/z");
+    assert_eq!(
+        plan.subject(&plan.entries[secret.needs[0] as usize]),
+        "configmaps b/z"
+    );
 }
 
 #[test]
@@ -299,9 +361,17 @@ fn the_digest_knows_what_is_done_and_not_when() {
     let first = digest(&target, &spec);
     // A restore that began before goes on with the same plan.
     let configs = TypeId::new("", "configmaps");
-    target.existing.insert(&configs, Key::new("store", "settings"), Existing { ours: true });
+    target.existing.insert(
+        &configs,
+        Key::new("store", "settings"),
+        Existing { ours: true },
+    );
     assert_eq!(digest(&target, &spec), first);
-    target.existing.insert(&configs, Key::new("store", "settings"), Existing { ours: false });
+    target.existing.insert(
+        &configs,
+        Key::new("store", "settings"),
+        Existing { ours: false },
+    );
     assert_ne!(digest(&target, &spec), first);
     let mut other = spec.clone();
     other["mapping"]["images"][0]["to"] = json!("registry.c.example/");
@@ -310,7 +380,11 @@ fn the_digest_knows_what_is_done_and_not_when() {
 
 #[test]
 fn the_target_is_asked_about_what_would_be_written() {
-    let wanted = survey(&two(), &json!({"mapping": {"namespaces": [{"from": "*", "to": "c"}]}})).wanted();
+    let wanted = survey(
+        &two(),
+        &json!({"mapping": {"namespaces": [{"from": "*", "to": "c"}]}}),
+    )
+    .wanted();
     assert_eq!(wanted.namespaces.into_iter().collect::<Vec<_>>(), ["c"]);
     let configs = &wanted.types[0];
     assert_eq!(configs.id, TypeId::new("", "configmaps"));
@@ -320,7 +394,11 @@ fn the_target_is_asked_about_what_would_be_written() {
 
 #[test]
 fn an_entry_is_small() {
-    assert!(std::mem::size_of::<crate::restore::Entry>() <= 160, "{}", std::mem::size_of::<crate::restore::Entry>());
+    assert!(
+        std::mem::size_of::<crate::restore::Entry>() <= 160,
+        "{}",
+        std::mem::size_of::<crate::restore::Entry>()
+    );
     let policy = ExistingPolicy::default();
     assert_eq!(policy, ExistingPolicy::Skip);
     let key = ObjectKey::new("a", "b");

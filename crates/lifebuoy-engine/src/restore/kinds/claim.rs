@@ -30,7 +30,10 @@ pub(super) fn volume(body: &Value, notes: &mut Vec<String>) -> Verdict {
     }
     let spec = &body["spec"];
     if !spec["hostPath"].is_null() || !spec["local"].is_null() || !spec["nodeAffinity"].is_null() {
-        notes.push("it lies on a node of the source cluster: check that the target has such a node".to_owned());
+        notes.push(
+            "it lies on a node of the source cluster: check that the target has such a node"
+                .to_owned(),
+        );
     }
     Verdict::Restore
 }

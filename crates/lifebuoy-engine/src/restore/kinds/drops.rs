@@ -34,6 +34,7 @@ const FIELDS: &[(&str, &str, &str, &str)] = &[
 ];
 
 /// Annotations: group, kind, pattern with at most one `*`.
+#[rustfmt::skip] // one row a line
 const ANNOTATIONS: &[(&str, &str, &str)] = &[
     ("*", "*", "lifebuoy.dev/restored-by"),
     ("", "Namespace", "openshift.io/sa.scc.*"),
@@ -57,9 +58,7 @@ const ANNOTATIONS: &[(&str, &str, &str)] = &[
 ];
 
 /// Labels: group, kind, pattern with at most one `*`.
-const LABELS: &[(&str, &str, &str)] = &[
-    ("", "Secret", "kubernetes.io/legacy-token-*"),
-];
+const LABELS: &[(&str, &str, &str)] = &[("", "Secret", "kubernetes.io/legacy-token-*")];
 
 /// Finalizers of parts of the system that set them again where they are meant.
 const FINALIZERS: &[&str] = &[
@@ -91,7 +90,9 @@ pub(super) fn apply(subject: &mut Subject<'_>, body: &mut Value) {
     }
     for (table, field) in [(ANNOTATIONS, "annotations"), (LABELS, "labels")] {
         for (_, _, pattern) in table.iter().filter(|(g, k, _)| applies(g, k)) {
-            super::remove_key(body, "/metadata", field, |key| pattern_matches(pattern, key));
+            super::remove_key(body, "/metadata", field, |key| {
+                pattern_matches(pattern, key)
+            });
         }
     }
 }

@@ -19,7 +19,8 @@ pub(super) fn job(body: &mut Value, volatile: &Map<String, Value>) -> Verdict {
         .get("status")
         .and_then(|status| status["conditions"].as_array());
     let finished = conditions.into_iter().flatten().any(|condition| {
-        matches!(condition["type"].as_str(), Some("Complete" | "Failed")) && condition["status"] == "True"
+        matches!(condition["type"].as_str(), Some("Complete" | "Failed"))
+            && condition["status"] == "True"
     });
     if finished {
         return Verdict::Leave("it has finished, and would run again".into());
@@ -38,6 +39,9 @@ pub(super) fn job(body: &mut Value, volatile: &Map<String, Value>) -> Verdict {
 /// A CronJob comes back as it was: suspended only if it was.
 pub(super) fn cron_job(body: &Value, notes: &mut Vec<String>) {
     if body["spec"]["suspend"] != true {
-        notes.push("it runs at its times as soon as it is restored: a transform can set `spec.suspend`".to_owned());
+        notes.push(
+            "it runs at its times as soon as it is restored: a transform can set `spec.suspend`"
+                .to_owned(),
+        );
     }
 }

@@ -91,7 +91,8 @@ pub(crate) fn take_owners(body: &mut Value) -> Vec<OwnerRef> {
     let Some(Value::Array(references)) = metadata.remove("ownerReferences") else {
         return Vec::new();
     };
-    let text = |reference: &Value, field: &str| reference[field].as_str().unwrap_or_default().to_owned();
+    let text =
+        |reference: &Value, field: &str| reference[field].as_str().unwrap_or_default().to_owned();
     references
         .iter()
         .map(|reference| OwnerRef {

@@ -14,6 +14,7 @@ const REQUEST: &str = "it is a request or a result of lifebuoy, not a part of th
 const ISSUANCE: &str = "it is a step of an issuance that belongs to the past";
 
 /// Kinds: group, kind, why.
+#[rustfmt::skip] // one row a line
 const KINDS: &[(&str, &str, &str)] = &[
     ("", "Event", OF_THE_CLUSTER),
     ("events.k8s.io", "Event", OF_THE_CLUSTER),
@@ -41,6 +42,7 @@ const KINDS: &[(&str, &str, &str)] = &[
 ];
 
 /// Objects: group, kind, namespace, pattern of the name, why.
+#[rustfmt::skip] // one row a line
 const OBJECTS: &[(&str, &str, &str, &str, &str)] = &[
     ("", "ConfigMap", "*", "kube-root-ca.crt", MADE_BY_THE_CLUSTER),
     ("", "ConfigMap", "kube-system", "extension-apiserver-authentication", MADE_BY_THE_CLUSTER),
@@ -52,6 +54,7 @@ const OBJECTS: &[(&str, &str, &str, &str, &str)] = &[
 ];
 
 /// Labels and annotations: group, kind, pointer of the map, key, value, why.
+#[rustfmt::skip] // one row a line
 const MARKS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("rbac.authorization.k8s.io", "*", "/metadata/labels", "kubernetes.io/bootstrapping", "rbac-defaults", MADE_BY_THE_CLUSTER),
     ("flowcontrol.apiserver.k8s.io", "*", "/metadata/annotations", "apf.kubernetes.io/autoupdate-spec", "true", MADE_BY_THE_CLUSTER),
@@ -65,7 +68,10 @@ pub(super) fn restored(subject: &Subject<'_>, body: &Value) -> Option<Cow<'stati
     let (group, kind) = (subject.t.group.as_str(), subject.t.kind.as_str());
     let key = &subject.object.key;
     let of_kind = |g: &str, k: &str| pattern_matches(g, group) && pattern_matches(k, kind);
-    let by_kind = KINDS.iter().find(|(g, k, _)| of_kind(g, k)).map(|row| row.2);
+    let by_kind = KINDS
+        .iter()
+        .find(|(g, k, _)| of_kind(g, k))
+        .map(|row| row.2);
     let by_name = || {
         OBJECTS
             .iter()

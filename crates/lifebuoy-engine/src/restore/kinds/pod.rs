@@ -19,23 +19,31 @@ const CONTAINERS: &[&str] = &["spec.containers[]", "spec.initContainers[]"];
 
 /// Removes what admission adds again; a pod that has finished is left out.
 pub(super) fn apply(body: &mut Value, volatile: &Map<String, Value>) -> Verdict {
-    let phase = volatile.get("status").and_then(|status| status["phase"].as_str());
+    let phase = volatile
+        .get("status")
+        .and_then(|status| status["phase"].as_str());
     if matches!(phase, Some("Succeeded" | "Failed")) {
         return Verdict::Leave("it has finished, and would run again".into());
     }
-    let account = body["spec"]["serviceAccountName"].as_str().unwrap_or("default");
+    let account = body["spec"]["serviceAccountName"]
+        .as_str()
+        .unwrap_or("default");
     let legacy_prefix = format!("{account}-token-");
     let injected = |name: &str| {
         name.starts_with(TOKEN_VOLUME_PREFIX) || name.starts_with(legacy_prefix.as_str())
     };
-    retain(body, "spec", "volumes", |volume| !volume["name"].as_str().is_some_and(injected));
+    retain(body, "spec", "volumes", |volume| {
+        !volume["name"].as_str().is_some_and(injected)
+    });
     for containers in CONTAINERS {
         retain(body, containers, "volumeMounts", |mount| {
             !mount["name"].as_str().is_some_and(injected)
         });
     }
     retain(body, "spec", "tolerations", |toleration| {
-        let default = toleration["key"].as_str().is_some_and(|key| DEFAULT_TOLERATIONS.contains(&key))
+        let default = toleration["key"]
+            .as_str()
+            .is_some_and(|key| DEFAULT_TOLERATIONS.contains(&key))
             && toleration["tolerationSeconds"] == DEFAULT_TOLERATION_SECONDS;
         !default
     });

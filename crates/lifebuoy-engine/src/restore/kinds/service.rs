@@ -82,5 +82,8 @@ impl Chosen {
 /// What identifies a port within its Service.
 fn port_id(port: &Value) -> (i64, String) {
     let protocol = port["protocol"].as_str().unwrap_or("TCP");
-    (port["port"].as_i64().unwrap_or_default(), protocol.to_owned())
+    (
+        port["port"].as_i64().unwrap_or_default(),
+        protocol.to_owned(),
+    )
 }

@@ -16,16 +16,31 @@ const PLURALS: &[(&str, &str)] = &[
 ];
 
 const CLUSTER_SCOPED: &[&str] = &[
-    "Namespace", "Node", "PersistentVolume", "ClusterRole", "ClusterRoleBinding", "StorageClass",
-    "IngressClass", "GatewayClass", "CustomResourceDefinition", "APIService", "PriorityClass",
-    "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "Database",
-    "ValidatingAdmissionPolicyBinding", "FlowSchema",
+    "Namespace",
+    "Node",
+    "PersistentVolume",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "StorageClass",
+    "IngressClass",
+    "GatewayClass",
+    "CustomResourceDefinition",
+    "APIService",
+    "PriorityClass",
+    "ValidatingWebhookConfiguration",
+    "MutatingWebhookConfiguration",
+    "Database",
+    "ValidatingAdmissionPolicyBinding",
+    "FlowSchema",
 ];
 
 /// The record of a type, by what its objects say.
 pub(crate) fn record(api_version: &str, kind: &str) -> TypeRecord {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let plural = PLURALS.iter().find(|(k, _)| *k == kind).map(|(_, plural)| (*plural).to_owned());
+    let plural = PLURALS
+        .iter()
+        .find(|(k, _)| *k == kind)
+        .map(|(_, plural)| (*plural).to_owned());
     TypeRecord {
         group: group.to_owned(),
         version: version.to_owned(),
@@ -33,7 +48,9 @@ pub(crate) fn record(api_version: &str, kind: &str) -> TypeRecord {
         kind: kind.to_owned(),
         resource: plural.unwrap_or_else(|| {
             let lower = kind.to_lowercase();
-            lower.strip_suffix('y').map_or_else(|| format!("{lower}s"), |stem| format!("{stem}ies"))
+            lower
+                .strip_suffix('y')
+                .map_or_else(|| format!("{lower}s"), |stem| format!("{stem}ies"))
         }),
         namespaced: !CLUSTER_SCOPED.contains(&kind),
         fidelity: Fidelity::Exact,
@@ -46,7 +63,10 @@ pub(crate) fn record(api_version: &str, kind: &str) -> TypeRecord {
 
 /// The record of an object's type.
 pub(crate) fn record_of(body: &Value) -> TypeRecord {
-    record(body["apiVersion"].as_str().unwrap(), body["kind"].as_str().unwrap())
+    record(
+        body["apiVersion"].as_str().unwrap(),
+        body["kind"].as_str().unwrap(),
+    )
 }
 
 /// An object as an archive has it.
@@ -64,7 +84,10 @@ pub(crate) fn object(body: &Value) -> ArchivedObject {
     }
     ArchivedObject {
         key: ObjectKey {
-            namespace: body["metadata"]["namespace"].as_str().unwrap_or_default().to_owned(),
+            namespace: body["metadata"]["namespace"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
             name: body["metadata"]["name"].as_str().unwrap().to_owned(),
         },
         stable: serde_json::to_vec(&stable).unwrap().into(),

@@ -31,7 +31,10 @@ pub(super) fn cluster_role(body: &mut Value) {
 /// Drops a CA bundle that is injected again from the target's own authority.
 pub(super) fn injected_authority(body: &mut Value) {
     let annotations = &body["metadata"]["annotations"];
-    if INJECTORS.iter().all(|injector| annotations[*injector].is_null()) {
+    if INJECTORS
+        .iter()
+        .all(|injector| annotations[*injector].is_null())
+    {
         return;
     }
     for parent in AUTHORITIES {

@@ -46,7 +46,9 @@ pub(super) fn map_secret(
             findings.changed = true;
             findings.notes.push(note.to_owned());
         }
-        Err(what) => findings.notes.push(format!("{what} cannot be read, and was left as it is")),
+        Err(what) => findings
+            .notes
+            .push(format!("{what} cannot be read, and was left as it is")),
     }
 }
 
@@ -77,7 +79,10 @@ fn map_release(mapper: &Mapper, value: &mut Value, wrapped: Wrapped) -> Mapped {
         .read_to_end(&mut json)
         .map_err(|_| WHAT)?;
     let mut release: Value = serde_json::from_slice(&json).map_err(|_| WHAT)?;
-    let Some(mapped) = release["namespace"].as_str().and_then(|name| mapper.namespace(name)) else {
+    let Some(mapped) = release["namespace"]
+        .as_str()
+        .and_then(|name| mapper.namespace(name))
+    else {
         return Ok(None);
     };
     release["namespace"] = Value::String(mapped);
@@ -99,9 +104,15 @@ fn map_registries(mapper: &Mapper, value: &mut Value, nested: bool) -> Mapped {
         return Ok(None);
     }
     const WHAT: &str = "the list of registries";
-    let bytes = STANDARD.decode(value.as_str().ok_or(WHAT)?).map_err(|_| WHAT)?;
+    let bytes = STANDARD
+        .decode(value.as_str().ok_or(WHAT)?)
+        .map_err(|_| WHAT)?;
     let mut config: Value = serde_json::from_slice(&bytes).map_err(|_| WHAT)?;
-    let registries = if nested { config.get_mut("auths") } else { Some(&mut config) };
+    let registries = if nested {
+        config.get_mut("auths")
+    } else {
+        Some(&mut config)
+    };
     let Some(Value::Object(registries)) = registries else {
         return Err(WHAT);
     };
@@ -120,7 +131,9 @@ fn rename_registries(mapper: &Mapper, registries: &mut Map<String, Value>) -> bo
     let moves: Vec<(String, String)> = registries
         .keys()
         .filter_map(|key| {
-            let (scheme, address) = key.split_once("://").map_or((None, key.as_str()), |(s, a)| (Some(s), a));
+            let (scheme, address) = key
+                .split_once("://")
+                .map_or((None, key.as_str()), |(s, a)| (Some(s), a));
             let (host, rest) = address.split_at(address.find('/').unwrap_or(address.len()));
             let new = mapper.images.map_registry(host)?;
             let scheme = scheme.map_or(String::new(), |scheme| format!("{scheme}://"));

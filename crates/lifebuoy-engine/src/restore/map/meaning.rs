@@ -78,7 +78,9 @@ impl Mapper {
             Meaning::QuotaLimits => self.rewrite_quota(value, findings),
             Meaning::ArgoDestination => self.rewrite_destination(value, findings),
             _ => {
-                let mapped = value.as_str().and_then(|text| self.rewrite_text(meaning, text));
+                let mapped = value
+                    .as_str()
+                    .and_then(|text| self.rewrite_text(meaning, text));
                 if let Some(mapped) = mapped {
                     *value = Value::String(mapped);
                     findings.changed = true;
@@ -117,10 +119,16 @@ impl Mapper {
 
     fn map_account(&self, text: &str) -> Option<String> {
         if let Some(namespace) = text.strip_prefix(ACCOUNTS_PREFIX) {
-            return Some(format!("{ACCOUNTS_PREFIX}{}", self.namespaces.map(namespace)?));
+            return Some(format!(
+                "{ACCOUNTS_PREFIX}{}",
+                self.namespaces.map(namespace)?
+            ));
         }
         let (namespace, name) = text.strip_prefix(ACCOUNT_PREFIX)?.split_once(':')?;
-        Some(format!("{ACCOUNT_PREFIX}{}:{name}", self.namespaces.map(namespace)?))
+        Some(format!(
+            "{ACCOUNT_PREFIX}{}:{name}",
+            self.namespaces.map(namespace)?
+        ))
     }
 
     fn map_host_list(&self, text: &str) -> Option<String> {
@@ -143,8 +151,13 @@ impl Mapper {
         let (service, namespace) = (labels.next()?, labels.next());
         match (namespace, labels.next()) {
             (Some(namespace), Some("svc")) => {
-                let rest = labels.next().map_or(String::new(), |rest| format!(".{rest}"));
-                Some(format!("{service}.{}.svc{rest}", self.namespaces.map(namespace)?))
+                let rest = labels
+                    .next()
+                    .map_or(String::new(), |rest| format!(".{rest}"));
+                Some(format!(
+                    "{service}.{}.svc{rest}",
+                    self.namespaces.map(namespace)?
+                ))
             }
             _ => self.hosts.map(text),
         }
@@ -169,13 +182,19 @@ impl Mapper {
     fn map_principal(&self, text: &str) -> Option<String> {
         let (before, rest) = text.split_once("/ns/")?;
         let (namespace, after) = rest.split_once('/')?;
-        Some(format!("{before}/ns/{}/{after}", self.namespaces.map(namespace)?))
+        Some(format!(
+            "{before}/ns/{}/{after}",
+            self.namespaces.map(namespace)?
+        ))
     }
 
     fn map_tracking(&self, text: &str) -> Option<String> {
         let (before, object) = text.rsplit_once(':')?;
         let (namespace, name) = object.split_once('/')?;
-        Some(format!("{before}:{}/{name}", self.namespaces.map(namespace)?))
+        Some(format!(
+            "{before}:{}/{name}",
+            self.namespaces.map(namespace)?
+        ))
     }
 
     fn rewrite_selector(&self, selector: &mut Value, findings: &mut Findings) {
@@ -233,7 +252,10 @@ impl Mapper {
 
     fn map_quota_key(&self, key: &str) -> Option<String> {
         let (class, limit) = key.split_once(QUOTA_CLASS_SUFFIX)?;
-        Some(format!("{}{QUOTA_CLASS_SUFFIX}{limit}", self.storage_classes.map(class)?))
+        Some(format!(
+            "{}{QUOTA_CLASS_SUFFIX}{limit}",
+            self.storage_classes.map(class)?
+        ))
     }
 
     /// An Application may deploy to another cluster, whose namespaces are not ours.

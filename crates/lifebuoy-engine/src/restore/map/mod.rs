@@ -143,7 +143,9 @@ impl Mapper {
 
     fn map_claim(&self, claim: &mut Value, findings: &mut Findings) {
         for (path, meaning) in places::CLAIM {
-            visit_mut(claim, path, &mut |value| self.rewrite(*meaning, value, findings));
+            visit_mut(claim, path, &mut |value| {
+                self.rewrite(*meaning, value, findings)
+            });
         }
         if let Some(metadata) = claim.get_mut("metadata") {
             self.map_metadata(metadata, findings);
@@ -152,14 +154,20 @@ impl Mapper {
 
     fn map_pod(&self, pod: &mut Value, findings: &mut Findings) {
         for (path, meaning) in places::POD {
-            visit_mut(pod, path, &mut |value| self.rewrite(*meaning, value, findings));
+            visit_mut(pod, path, &mut |value| {
+                self.rewrite(*meaning, value, findings)
+            });
         }
         if let Some(metadata) = pod.get_mut("metadata") {
             self.map_metadata(metadata, findings);
         }
-        visit_mut(pod, "spec.volumes[].ephemeral.volumeClaimTemplate", &mut |claim| {
-            self.map_claim(claim, findings);
-        });
+        visit_mut(
+            pod,
+            "spec.volumes[].ephemeral.volumeClaimTemplate",
+            &mut |claim| {
+                self.map_claim(claim, findings);
+            },
+        );
     }
 
     /// Without this, the next `kubectl apply` would put the old names back.
@@ -171,7 +179,8 @@ impl Mapper {
             return;
         };
         let parsed = annotation.as_str().map(serde_json::from_str::<Value>);
-        let Some(Ok(mut applied)) = parsed.filter(|applied| applied.as_ref().is_ok_and(Value::is_object))
+        let Some(Ok(mut applied)) =
+            parsed.filter(|applied| applied.as_ref().is_ok_and(Value::is_object))
         else {
             findings.notes.push(format!(
                 "the annotation {LAST_APPLIED} is not JSON, and was left as it is"

@@ -161,7 +161,9 @@ fn reject_doubles<'a>(froms: impl Iterator<Item = &'a str>, path: &str) -> Resul
         if let Some(first) = seen.iter().position(|other| *other == from) {
             return Err(Error::invalid(
                 format!("{path}[{index}].from"),
-                format!("`{from}` stands in {path}[{first}] already, and the first one wins: remove one of them"),
+                format!(
+                    "`{from}` stands in {path}[{first}] already, and the first one wins: remove one of them"
+                ),
             ));
         }
         seen.push(from);
@@ -181,14 +183,18 @@ impl PrefixMap {
                 if text.is_empty() || text.contains("://") || text.contains(char::is_whitespace) {
                     return Err(Error::invalid(
                         format!("{path}[{index}].{field}"),
-                        format!("`{text}` is not the beginning of an image name: write it as in `registry.example/team/`, without a scheme"),
+                        format!(
+                            "`{text}` is not the beginning of an image name: write it as in `registry.example/team/`, without a scheme"
+                        ),
                     ));
                 }
             }
             if from.ends_with('/') != to.ends_with('/') {
                 return Err(Error::invalid(
                     format!("{path}[{index}].to"),
-                    format!("`{from}` and `{to}` must both end with `/`, or neither: otherwise names run together"),
+                    format!(
+                        "`{from}` and `{to}` must both end with `/`, or neither: otherwise names run together"
+                    ),
                 ));
             }
         }
@@ -250,14 +256,18 @@ impl HostMap {
                 if name.contains('*') || !NameSort::Subdomain.holds(name) {
                     return Err(Error::invalid(
                         format!("{path}[{index}].{field}"),
-                        format!("`{text}` is not a host name: write `shop.example`, or `*.example` for everything below a domain"),
+                        format!(
+                            "`{text}` is not a host name: write `shop.example`, or `*.example` for everything below a domain"
+                        ),
                     ));
                 }
             }
             if to.starts_with("*.") && !from.starts_with("*.") {
                 return Err(Error::invalid(
                     format!("{path}[{index}].to"),
-                    format!("`{to}` begins with `*.` and `{from}` does not: there is nothing that the `*` stands for"),
+                    format!(
+                        "`{to}` begins with `*.` and `{from}` does not: there is nothing that the `*` stands for"
+                    ),
                 ));
             }
         }
@@ -310,7 +320,12 @@ mod tests {
 
     #[test]
     fn each_star_stands_for_what_the_same_star_matched() {
-        let map = namespaces(&[("shop", "store"), ("team-*-*", "t-*-x-*"), ("keep", "keep"), ("*", "old-*")]);
+        let map = namespaces(&[
+            ("shop", "store"),
+            ("team-*-*", "t-*-x-*"),
+            ("keep", "keep"),
+            ("*", "old-*"),
+        ]);
         assert_eq!(map.map("shop").as_deref(), Some("store"));
         assert_eq!(map.map("team-a-b-c").as_deref(), Some("t-a-x-b-c"));
         assert_eq!(map.map("keep"), None);
@@ -343,23 +358,46 @@ mod tests {
     #[test]
     fn image_prefixes_end_at_boundaries() {
         let map = |from: &str, to: &str, image: &str| {
-            let list = [PrefixMapping { from: from.to_owned(), to: to.to_owned() }];
-            PrefixMap::parse(&list, "spec.mapping.images").unwrap().map(image)
+            let list = [PrefixMapping {
+                from: from.to_owned(),
+                to: to.to_owned(),
+            }];
+            PrefixMap::parse(&list, "spec.mapping.images")
+                .unwrap()
+                .map(image)
         };
         let a = "registry.a.example";
-        assert_eq!(map(a, "b.example/m", "registry.a.example/x:1").as_deref(), Some("b.example/m/x:1"));
+        assert_eq!(
+            map(a, "b.example/m", "registry.a.example/x:1").as_deref(),
+            Some("b.example/m/x:1")
+        );
         assert_eq!(map(a, "b.example", "registry.a.example.org/x:1"), None);
-        assert_eq!(map("a.example/x", "b.example/y", "a.example/x@sha256:0").as_deref(), Some("b.example/y@sha256:0"));
+        assert_eq!(
+            map("a.example/x", "b.example/y", "a.example/x@sha256:0").as_deref(),
+            Some("b.example/y@sha256:0")
+        );
         assert_eq!(map("a.example/x", "b.example/y", "a.example/xy:1"), None);
-        assert_eq!(map("docker.io/", "b.example/", "nginx:1").as_deref(), Some("b.example/library/nginx:1"));
-        assert_eq!(map("docker.io/", "b.example/", "grafana/loki").as_deref(), Some("b.example/grafana/loki"));
-        assert_eq!(map("nginx", "b.example/nginx", "nginx:1").as_deref(), Some("b.example/nginx:1"));
+        assert_eq!(
+            map("docker.io/", "b.example/", "nginx:1").as_deref(),
+            Some("b.example/library/nginx:1")
+        );
+        assert_eq!(
+            map("docker.io/", "b.example/", "grafana/loki").as_deref(),
+            Some("b.example/grafana/loki")
+        );
+        assert_eq!(
+            map("nginx", "b.example/nginx", "nginx:1").as_deref(),
+            Some("b.example/nginx:1")
+        );
     }
 
     #[test]
     fn hosts_map_exactly_or_below_a_domain() {
         let map = HostMap::parse(
-            &names(&[("api.a.example", "gate.b.example"), ("*.a.example", "*.b.example")]),
+            &names(&[
+                ("api.a.example", "gate.b.example"),
+                ("*.a.example", "*.b.example"),
+            ]),
             "spec.mapping.hosts",
         )
         .unwrap();
@@ -368,7 +406,15 @@ mod tests {
         assert_eq!(map.map("*.a.example").as_deref(), Some("*.b.example"));
         assert_eq!(map.map("a.example"), None);
         assert_eq!(map.map("nota.example"), None);
-        let error = HostMap::parse(&names(&[("a.example", "*.b.example")]), "spec.mapping.hosts");
-        assert!(error.unwrap_err().to_string().starts_with("spec.mapping.hosts[0].to: "));
+        let error = HostMap::parse(
+            &names(&[("a.example", "*.b.example")]),
+            "spec.mapping.hosts",
+        );
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .starts_with("spec.mapping.hosts[0].to: ")
+        );
     }
 }

@@ -6,6 +6,7 @@
 use super::meaning::Meaning::{self, *};
 
 /// Places in objects: group, kind, path, meaning.
+#[rustfmt::skip] // one row a line
 const PLACES: &[(&str, &str, &str, Meaning)] = &[
     // Namespaces and who may do what in them.
     ("", "Namespace", "metadata.name", Namespace),
@@ -161,15 +162,27 @@ pub(super) const ANNOTATIONS: &[(&str, Meaning)] = &[
     ("cert-manager.io/inject-ca-from", NamespacedName),
     ("cert-manager.io/inject-ca-from-secret", NamespacedName),
     ("external-dns.alpha.kubernetes.io/hostname", HostList),
-    ("external-dns.alpha.kubernetes.io/internal-hostname", HostList),
+    (
+        "external-dns.alpha.kubernetes.io/internal-hostname",
+        HostList,
+    ),
     ("kubernetes.io/ingress.class", IngressClass),
     ("meta.helm.sh/release-namespace", Namespace),
     ("nginx.ingress.kubernetes.io/auth-secret", NamespacedName),
-    ("nginx.ingress.kubernetes.io/auth-tls-secret", NamespacedName),
-    ("nginx.ingress.kubernetes.io/proxy-ssl-secret", NamespacedName),
+    (
+        "nginx.ingress.kubernetes.io/auth-tls-secret",
+        NamespacedName,
+    ),
+    (
+        "nginx.ingress.kubernetes.io/proxy-ssl-secret",
+        NamespacedName,
+    ),
     ("nginx.ingress.kubernetes.io/server-alias", HostList),
     ("replicator.v1.mittwald.de/replicate-from", NamespacedName),
-    ("snapshot.storage.kubernetes.io/deletion-secret-namespace", Namespace),
+    (
+        "snapshot.storage.kubernetes.io/deletion-secret-namespace",
+        Namespace,
+    ),
     ("volume.beta.kubernetes.io/storage-class", StorageClass),
 ];
 
@@ -187,6 +200,7 @@ pub(super) const CLAIM: &[(&str, Meaning)] = &[
 ];
 
 /// Places in a pod and in templates of one.
+#[rustfmt::skip] // one row a line
 pub(super) const POD: &[(&str, Meaning)] = &[
     ("spec.containers[].image", Image),
     ("spec.initContainers[].image", Image),
@@ -215,10 +229,22 @@ pub(crate) const POD_TEMPLATES: &[(&str, &str, &str)] = &[
     ("argoproj.io", "Rollout", "spec.template"),
     ("batch", "CronJob", "spec.jobTemplate.spec.template"),
     ("batch", "Job", "spec.template"),
-    ("jobset.x-k8s.io", "JobSet", "spec.replicatedJobs[].template.spec.template"),
+    (
+        "jobset.x-k8s.io",
+        "JobSet",
+        "spec.replicatedJobs[].template.spec.template",
+    ),
     ("keda.sh", "ScaledJob", "spec.jobTargetRef.template"),
-    ("leaderworkerset.x-k8s.io", "LeaderWorkerSet", "spec.leaderWorkerTemplate.leaderTemplate"),
-    ("leaderworkerset.x-k8s.io", "LeaderWorkerSet", "spec.leaderWorkerTemplate.workerTemplate"),
+    (
+        "leaderworkerset.x-k8s.io",
+        "LeaderWorkerSet",
+        "spec.leaderWorkerTemplate.leaderTemplate",
+    ),
+    (
+        "leaderworkerset.x-k8s.io",
+        "LeaderWorkerSet",
+        "spec.leaderWorkerTemplate.workerTemplate",
+    ),
     ("ray.io", "RayCluster", "spec.headGroupSpec.template"),
     ("ray.io", "RayCluster", "spec.workerGroupSpecs[].template"),
     ("serving.knative.dev", "*", "spec.template"),
@@ -230,7 +256,11 @@ const CLAIM_TEMPLATES: &[(&str, &str, &str)] = &[
     ("apps", "StatefulSet", "spec.volumeClaimTemplates[]"),
     ("apps.kruise.io", "*Set", "spec.volumeClaimTemplates[]"),
     (PROMETHEUS, "*", "spec.storage.volumeClaimTemplate"),
-    (PROMETHEUS, "*", "spec.storage.ephemeral.volumeClaimTemplate"),
+    (
+        PROMETHEUS,
+        "*",
+        "spec.storage.ephemeral.volumeClaimTemplate",
+    ),
 ];
 
 /// The places of a kind.

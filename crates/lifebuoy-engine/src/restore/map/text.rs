@@ -24,12 +24,26 @@ const CONTAINER_TEXTS: &[&str] = &[
 /// Other free texts: group, kind, path.
 const TEXTS: &[(&str, &str, &str)] = &[
     ("", "Service", "spec.externalName"),
-    ("admissionregistration.k8s.io", "*WebhookConfiguration", "webhooks[].clientConfig.url"),
-    ("apiextensions.k8s.io", "CustomResourceDefinition", "spec.conversion.webhook.clientConfig.url"),
+    (
+        "admissionregistration.k8s.io",
+        "*WebhookConfiguration",
+        "webhooks[].clientConfig.url",
+    ),
+    (
+        "apiextensions.k8s.io",
+        "CustomResourceDefinition",
+        "spec.conversion.webhook.clientConfig.url",
+    ),
 ];
 
 /// Notes the addresses in `body` that still name a renamed namespace.
-pub(super) fn report(mapper: &Mapper, group: &str, kind: &str, body: &Value, notes: &mut Vec<String>) {
+pub(super) fn report(
+    mapper: &Mapper,
+    group: &str,
+    kind: &str,
+    body: &Value,
+    notes: &mut Vec<String>,
+) {
     if mapper.namespaces.is_empty() {
         return;
     }
@@ -53,7 +67,9 @@ pub(super) fn report(mapper: &Mapper, group: &str, kind: &str, body: &Value, not
     }
     if (group, kind) == ("", "ConfigMap") {
         let data = body["data"].as_object();
-        data.into_iter().flat_map(|data| data.values()).for_each(&mut look);
+        data.into_iter()
+            .flat_map(|data| data.values())
+            .for_each(&mut look);
     }
     let more = found.len().saturating_sub(MAX_FINDINGS);
     for (address, namespace) in found.into_iter().take(MAX_FINDINGS) {
@@ -69,9 +85,15 @@ pub(super) fn report(mapper: &Mapper, group: &str, kind: &str, body: &Value, not
 /// Collects each `service.namespace.svc` of a renamed namespace, with the namespace.
 fn collect(mapper: &Mapper, text: &str, found: &mut BTreeSet<(String, String)>) {
     const SUFFIX: &str = ".svc";
-    let is_label_byte = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_label_byte =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     for (at, _) in text.match_indices(SUFFIX) {
-        if text.as_bytes().get(at + SUFFIX.len()).copied().is_some_and(is_label_byte) {
+        if text
+            .as_bytes()
+            .get(at + SUFFIX.len())
+            .copied()
+            .is_some_and(is_label_byte)
+        {
             continue;
         }
         let start = text[..at]
@@ -83,7 +105,10 @@ fn collect(mapper: &Mapper, text: &str, found: &mut BTreeSet<(String, String)>) 
             continue;
         };
         if !service.is_empty() && mapper.namespaces.map(namespace).is_some() {
-            found.insert((format!("{service}.{namespace}{SUFFIX}"), namespace.to_owned()));
+            found.insert((
+                format!("{service}.{namespace}{SUFFIX}"),
+                namespace.to_owned(),
+            ));
         }
     }
 }

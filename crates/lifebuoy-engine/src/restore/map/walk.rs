@@ -42,7 +42,12 @@ pub(crate) fn visit<'a>(value: &'a Value, path: &str, found: &mut dyn FnMut(&'a 
     let (head, rest) = path.split_once('.').unwrap_or((path, ""));
     match head.strip_suffix("[]") {
         Some(name) => {
-            for item in value.get(name).and_then(Value::as_array).into_iter().flatten() {
+            for item in value
+                .get(name)
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+            {
                 visit(item, rest, found);
             }
         }

@@ -51,13 +51,19 @@ fn what_matches_is_the_captured_object_and_patches_come_after_the_mapping() {
 fn the_stamp_is_on_the_object_and_not_in_the_hash() {
     let body = config("x", "a");
     let stamped = draft(json!({}), &body);
-    assert_eq!(stamped.body["metadata"]["annotations"], json!({RESTORED_BY_ANNOTATION: "restore-1"}));
+    assert_eq!(
+        stamped.body["metadata"]["annotations"],
+        json!({RESTORED_BY_ANNOTATION: "restore-1"})
+    );
     assert!(stamped.body["metadata"].get("uid").is_none());
     let Prepared::Write(plain) = run(json!({}), &Context::new(None), &body) else {
         panic!("not written");
     };
     assert_eq!(plain.hash, stamped.hash);
-    let changed = draft(json!({"transforms": [{"mergePatch": {"data": {"a": "c"}}}]}), &body);
+    let changed = draft(
+        json!({"transforms": [{"mergePatch": {"data": {"a": "c"}}}]}),
+        &body,
+    );
     assert_ne!(changed.hash, stamped.hash);
 }
 
@@ -87,29 +93,60 @@ fn hostile_archives_are_refused() {
     let body = config("x", "a");
     let mut object = object(&body);
     object.key.name = "y".into();
-    let result = prepare(&rules(json!({})), &Context::new(None), &record_of(&body), &object);
-    assert!(matches!(result, Prepared::Broken(Reason::MalformedObject, _)), "{result:?}");
+    let result = prepare(
+        &rules(json!({})),
+        &Context::new(None),
+        &record_of(&body),
+        &object,
+    );
+    assert!(
+        matches!(result, Prepared::Broken(Reason::MalformedObject, _)),
+        "{result:?}"
+    );
     for bytes in [&b"[]"[..], b"{", b"{}", b"null"] {
         object.stable = bytes.to_vec().into();
-        let result = prepare(&rules(json!({})), &Context::new(None), &record_of(&body), &object);
-        assert!(matches!(result, Prepared::Broken(Reason::MalformedObject, _)), "{result:?}");
+        let result = prepare(
+            &rules(json!({})),
+            &Context::new(None),
+            &record_of(&body),
+            &object,
+        );
+        assert!(
+            matches!(result, Prepared::Broken(Reason::MalformedObject, _)),
+            "{result:?}"
+        );
     }
 }
 
 #[test]
 fn the_selection_is_about_captured_names_and_labels() {
     let selected = |selection: Value, body: &Value| {
-        !matches!(run(json!({"selection": selection}), &Context::new(None), body), Prepared::NotSelected)
+        !matches!(
+            run(json!({"selection": selection}), &Context::new(None), body),
+            Prepared::NotSelected
+        )
     };
     let shop = config("x", "shop");
     assert!(selected(json!({"namespaces": ["sh*"]}), &shop));
     assert!(!selected(json!({"namespaces": ["tools"]}), &shop));
     assert!(!selected(json!({"resources": ["secrets"]}), &shop));
-    assert!(!selected(json!({"labelSelector": {"matchLabels": {"app": "db"}}}), &shop));
-    assert!(selected(json!({"labelSelector": {"matchLabels": {"app": "web"}}}), &shop));
+    assert!(!selected(
+        json!({"labelSelector": {"matchLabels": {"app": "db"}}}),
+        &shop
+    ));
+    assert!(selected(
+        json!({"labelSelector": {"matchLabels": {"app": "web"}}}),
+        &shop
+    ));
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
-    assert!(selected(json!({"resources": ["secrets"], "labelSelector": {"matchLabels": {"a": "b"}}}), &namespace));
-    assert!(!selected(json!({"excludedNamespaces": ["shop"]}), &namespace));
+    assert!(selected(
+        json!({"resources": ["secrets"], "labelSelector": {"matchLabels": {"a": "b"}}}),
+        &namespace
+    ));
+    assert!(!selected(
+        json!({"excludedNamespaces": ["shop"]}),
+        &namespace
+    ));
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "x"}});
     assert!(selected(json!({"clusterScoped": "All"}), &role));
     assert!(!selected(json!({"clusterScoped": "None"}), &role));
