@@ -1,7 +1,7 @@
 //! The one place where times change their type.
 //!
 //! Our own code speaks `chrono`; Kubernetes types speak `jiff`. See
-//! `docs/decisions/time.md`.
+//! `docs/decisions/0002-time.md`.
 
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
