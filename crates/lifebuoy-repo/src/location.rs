@@ -21,7 +21,7 @@ use crate::{
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one request may take, a pack over a slow line included.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// No retry begins later than this after the first attempt.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(12);
 const RETRIES_MAX: usize = 4;
@@ -112,7 +112,7 @@ impl Location {
             proxy,
             allow_http,
         } = options;
-        let parsed = Url::parse(url).map_err(|error| invalid("url", error))?;
+        let parsed = absolute("url", url)?;
         let scheme = scheme(&parsed)?;
         if parsed.query().is_some() || parsed.fragment().is_some() {
             return Err(invalid("url", "a query or fragment is not allowed"));
@@ -141,7 +141,7 @@ impl Location {
             check_endpoint(endpoint, allow_http)?;
         }
         if let Some(proxy) = &proxy {
-            Url::parse(proxy).map_err(|error| invalid("proxy", error))?;
+            absolute("proxy", proxy)?;
         }
         if let Some(pem) = &ca_pem {
             certificates(pem)?;
@@ -165,8 +165,9 @@ impl Location {
     }
 
     /// Opens the store, scoped to the prefix. Talks to nothing yet, except that
-    /// a directory must exist. No call of the store takes minutes: an endpoint
-    /// that cannot be reached is given up after about 20 seconds.
+    /// a directory must exist. An endpoint that cannot
+    /// be reached is given up after about 20 seconds, one that accepts and never
+    /// answers after 30.
     ///
     /// # Errors
     /// [`Error::Location`] for credentials or options that the store refuses,
@@ -268,6 +269,16 @@ fn invalid(field: &'static str, problem: impl fmt::Display) -> Error {
     }
 }
 
+fn absolute(field: &'static str, text: &str) -> Result<Url> {
+    Url::parse(text).map_err(|error| match error {
+        url::ParseError::RelativeUrlWithoutBase => invalid(
+            field,
+            format!("{text:?} has no scheme, such as https:// or s3://"),
+        ),
+        error => invalid(field, error),
+    })
+}
+
 /// A builder's refusal. Only its first line, which names what is missing.
 fn unusable(error: object_store::Error) -> Error {
     let text = error.to_string();
@@ -308,7 +319,7 @@ fn check_directory(url: &Url, endpoint: Option<&str>, region: Option<&str>) -> R
 }
 
 fn check_endpoint(endpoint: &str, allow_http: bool) -> Result<()> {
-    let url = Url::parse(endpoint).map_err(|error| invalid("endpoint", error))?;
+    let url = absolute("endpoint", endpoint)?;
     match url.scheme() {
         "https" => Ok(()),
         "http" if allow_http => Ok(()),

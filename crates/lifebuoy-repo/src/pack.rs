@@ -337,10 +337,19 @@ mod tests {
         // The same vectors are in docs/format.md, section 12.
         let pack = pack_of(&[b"lifebuoy".to_vec()]);
         let aad = aad(REPOSITORY, NAME, 0, &pack.entry.chunks[0]);
-        assert_eq!(hex(&aad), "AAD");
-        assert_eq!(hex(&pack.bytes[48..72]), "SEALED");
+        assert_eq!(
+            hex(&aad),
+            "01000202020202020202020202020202020210050505050505050505050505050505050700000000000000736bf8e6b8887aa6f28351b591f1c9e278f8cd2283f8fdbd6d9017e07d5db7e80008000000"
+        );
+        assert_eq!(
+            hex(&pack.bytes[48..72]),
+            "c658177bd8d69e82b8503a9a2ca7b8a9decec59c8cdcafb8"
+        );
         assert_eq!(pack.bytes.len(), 4096);
-        assert_eq!(hex(&pack.bytes[4096 - 32..]), "HASH");
+        assert_eq!(
+            hex(&pack.bytes[4096 - 32..]),
+            "8243eea9d79675cde3b6a104e7afbdff5f96651f2257a212251a03273e4cc660"
+        );
         assert_eq!(
             pack.name.key(),
             "packs/0c/05050505050505050505050505050505-7.data"

@@ -100,7 +100,7 @@ async fn race(objects: &Objects, key: &str, contents: &[Bytes]) -> Result<bool> 
         return Err(error);
     }
     match winners.as_slice() {
-        [winner] => Ok(&objects.get(key).await? == *winner),
+        [winner] => Ok(objects.get(key).await? == **winner),
         // No winner: all were told that it exists, though it did not before.
         _ => Ok(false),
     }

@@ -17,16 +17,16 @@ use crate::{
 };
 
 /// Plain bytes of one window of an ordered read.
-const WINDOW_BYTES: usize = 4 * 1024 * 1024;
+const WINDOW_BYTES: usize = 2 * 1024 * 1024;
 const WINDOW_CHUNKS: usize = 1024;
-/// Windows that are read ahead: together with the one in use about 16 MiB.
+/// Windows that are read ahead: with gaps and encoded bytes at most 16 MiB.
 const WINDOWS_AHEAD: usize = 3;
 /// Ranges of one window that are read at one time.
 const RANGES: usize = 6;
 /// A gap up to this is read along, instead of making another request.
 const GAP_BYTES_MAX: u64 = 1024 * 1024;
 /// Gaps that are read along in one window.
-const GAPS_BYTES_MAX: u64 = 2 * 1024 * 1024;
+const GAPS_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Reads chunks of committed sessions.
 pub struct Reader {
@@ -93,7 +93,7 @@ impl Reader {
     }
 
     /// Many chunks, in this order, each with its own outcome. Reads ahead, with
-    /// neighbours in one request, and holds about 16 MiB.
+    /// neighbours in one request, and holds at most 16 MiB.
     pub fn get_ordered(
         &self,
         ids: Vec<ChunkId>,

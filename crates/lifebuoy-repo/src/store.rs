@@ -44,6 +44,9 @@ pub struct Cause(String);
 /// idempotent here, because an existing object is compared with ours.
 const CREATE_ATTEMPTS: u32 = 4;
 const CREATE_BACKOFF: Duration = Duration::from_millis(150);
+/// No attempt begins later than this after the first: the store's client has
+/// retried on its own what it knows to be harmless.
+const CREATE_TIME_MAX: Duration = Duration::from_secs(15);
 /// Longest text of a server that is passed on.
 const CAUSE_CHARS_MAX: usize = 200;
 
@@ -71,6 +74,7 @@ impl Objects {
     /// by comparing what is there with `bytes`, so calling it again is harmless.
     pub(crate) async fn create(&self, key: &str, bytes: Bytes) -> Result<Created> {
         let mut attempt = 0;
+        let begun = tokio::time::Instant::now();
         loop {
             attempt += 1;
             let error = match self.create_once(key, bytes.clone()).await {
@@ -85,7 +89,7 @@ impl Objects {
                 Err(error) => classify(Operation::Write, key, &error),
             };
             let again = error.is_transient() || matches!(error, Error::Missing { .. });
-            if !again || attempt == CREATE_ATTEMPTS {
+            if !again || attempt == CREATE_ATTEMPTS || begun.elapsed() > CREATE_TIME_MAX {
                 return Err(error);
             }
             tokio::time::sleep(CREATE_BACKOFF * attempt).await;
@@ -213,6 +217,7 @@ pub(crate) fn classify(operation: Operation, key: &str, error: &object_store::Er
         return Error::BucketMissing { source };
     }
     if text.contains("InvalidAccessKeyId")
+        || text.contains("XAdminUserNotFound")
         || text.contains("SignatureDoesNotMatch")
         || text.contains("RequestTimeTooSkewed")
         || text.contains("ExpiredToken")

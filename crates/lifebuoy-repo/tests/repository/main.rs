@@ -1,5 +1,7 @@
 //! The repository from outside, on stores that need no server.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly")]
+
 mod contract;
 mod damage;
 mod failures;
