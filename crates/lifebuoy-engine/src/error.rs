@@ -84,6 +84,13 @@ pub enum Error {
         message: String,
     },
 
+    /// A plan says of itself that nothing of it may be carried out.
+    #[error("nothing was restored: {message}")]
+    PlanRefused {
+        /// What stands against it, and the way out.
+        message: String,
+    },
+
     /// A part of the engine came to a state that its own rules exclude.
     #[error("internal error: {0}")]
     Internal(String),
@@ -141,9 +148,11 @@ impl Error {
             Self::Damaged { .. } => {
                 Some("take another recovery point, and check the repository".to_owned())
             }
-            Self::Api { .. } | Self::InvalidField { .. } | Self::Cancelled | Self::Internal(_) => {
-                None
-            }
+            Self::Api { .. }
+            | Self::InvalidField { .. }
+            | Self::Cancelled
+            | Self::PlanRefused { .. }
+            | Self::Internal(_) => None,
         }
     }
 
@@ -154,6 +163,7 @@ impl Error {
             Self::Repo(error) => repo_reason(error),
             Self::InvalidField { .. } => Reason::InvalidSpec,
             Self::Cancelled => Reason::Cancelled,
+            Self::PlanRefused { .. } => Reason::PlanRefused,
             Self::NoPoint { .. } | Self::AmbiguousCluster { .. } => Reason::RecoveryPointNotFound,
             Self::TooNew { .. } => Reason::RecoveryPointTooNew,
             Self::Damaged { .. } => Reason::RepositoryDamaged,

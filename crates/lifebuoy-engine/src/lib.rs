@@ -11,5 +11,9 @@ mod error;
 pub mod point;
 pub mod restore;
 pub mod selection;
+pub mod steps;
+
+#[cfg(test)]
+mod testing;
 
 pub use error::Error;

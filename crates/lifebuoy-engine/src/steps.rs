@@ -168,7 +168,10 @@ mod tests {
         }
         assert_eq!(
             "entry-applied:100".parse(),
-            Ok(AbortAt { step: Step::EntryApplied, time: 100 })
+            Ok(AbortAt {
+                step: Step::EntryApplied,
+                time: 100
+            })
         );
         assert_eq!("nowhere".parse::<AbortAt>(), Err(()));
         assert_eq!("planned:x".parse::<AbortAt>(), Err(()));
