@@ -1,5 +1,6 @@
 //! Where a repository is: parsing of its URL and options, which is pure, and
-//! opening the store. Never reads the environment, never creates a bucket.
+//! opening the store. Never creates a bucket; reads the environment only where
+//! there are no credentials, for what workload identity puts there.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -215,12 +216,19 @@ impl Location {
     }
 
     fn s3(&self, credentials: &Credentials) -> Result<object_store::aws::AmazonS3> {
-        let mut builder = AmazonS3Builder::new()
+        let mut builder = if credentials.is_empty() {
+            AmazonS3Builder::from_env()
+        } else {
+            AmazonS3Builder::new()
+        };
+        builder = builder
             .with_bucket_name(self.bucket())
             .with_client_options(self.client()?)
             .with_retry(retry())
-            .with_allow_http(self.allow_http)
-            .with_region(self.region.as_deref().unwrap_or("us-east-1"));
+            .with_allow_http(self.allow_http);
+        if let Some(region) = &self.region {
+            builder = builder.with_region(region);
+        }
         if let Some(endpoint) = &self.endpoint {
             builder = builder.with_endpoint(endpoint);
         }
@@ -232,7 +240,12 @@ impl Location {
     }
 
     fn google(&self, credentials: &Credentials) -> Result<object_store::gcp::GoogleCloudStorage> {
-        let mut builder = GoogleCloudStorageBuilder::new()
+        let mut builder = if credentials.is_empty() {
+            GoogleCloudStorageBuilder::from_env()
+        } else {
+            GoogleCloudStorageBuilder::new()
+        };
+        builder = builder
             .with_bucket_name(self.bucket())
             .with_client_options(self.client()?)
             .with_retry(retry());
@@ -247,7 +260,12 @@ impl Location {
     }
 
     fn azure(&self, credentials: &Credentials) -> Result<object_store::azure::MicrosoftAzure> {
-        let mut builder = MicrosoftAzureBuilder::new()
+        let mut builder = if credentials.is_empty() {
+            MicrosoftAzureBuilder::from_env()
+        } else {
+            MicrosoftAzureBuilder::new()
+        };
+        builder = builder
             .with_container_name(self.bucket())
             .with_client_options(self.client()?)
             .with_retry(retry());

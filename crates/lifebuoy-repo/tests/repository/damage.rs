@@ -196,3 +196,47 @@ async fn a_snapshot_whose_packs_have_not_arrived_says_so() {
     let id = writer.put(ChunkKind::Data, contents(0)).await.unwrap();
     assert!(writer.contains(&id));
 }
+
+/// One who has no key can still make a checksum fit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_checksum_helps_nobody() {
+    let all = small_repository().await;
+    for (key, bytes) in &all {
+        if !["packs/", "keys/", "format/"]
+            .iter()
+            .any(|p| key.starts_with(p))
+        {
+            continue;
+        }
+        let hashed = bytes.len() - 32;
+        for at in (0..hashed).step_by(1 + hashed / 200) {
+            let mut forged = bytes.to_vec();
+            forged[at] ^= 0x01;
+            let hash = blake3::hash(&forged[..hashed]);
+            forged[hashed..].copy_from_slice(hash.as_bytes());
+            let store = store_of(all.iter().map(|(k, b)| {
+                let bytes = if k == key {
+                    forged.clone().into()
+                } else {
+                    b.clone()
+                };
+                (k.as_str(), bytes)
+            }))
+            .await;
+            let outcome = match open(store).await {
+                Ok(repository) => repository.check_object(key).await.map(|_| ()),
+                Err(error) => Err(error),
+            };
+            assert!(
+                matches!(
+                    outcome,
+                    Err(Error::Corrupt { .. }
+                        | Error::WrongPassphrase
+                        | Error::NewerFormat { .. }
+                        | Error::UnknownFeatures { .. })
+                ),
+                "{key}: byte {at}: {outcome:?}"
+            );
+        }
+    }
+}

@@ -1,12 +1,12 @@
 //! The bucket as `docs/format.md` describes it: nothing in it but what is listed
 //! as clear looks like anything but noise, and an old repository stays readable.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use lifebuoy_repo::{ChunkKind, Purpose, SessionRequest};
 use object_store::memory::InMemory;
 
-use crate::support::*;
+use crate::{independent::read_bucket, support::*};
 
 /// How many bytes at the beginning and at the end of an object are clear.
 fn clear(key: &str, len: usize) -> (usize, usize) {
@@ -104,5 +104,52 @@ async fn sizes_are_rounded() {
         } else if !key.starts_with("format/") && !key.starts_with("keys/") {
             assert_eq!((bytes.len() - 108) % 256, 0, "{key}");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_reader_accounts_for_every_byte() {
+    let store = Arc::new(InMemory::new());
+    let repository = init(store.clone()).await;
+    backup(&repository, 1, 0..30).await.unwrap();
+    backup(&repository, 2, 0..40).await.unwrap();
+    repository.forget(session(1), "why not").await.unwrap();
+    repository
+        .fence(cluster(&repository), session(3))
+        .await
+        .unwrap();
+    repository.probe().await.unwrap();
+    let _beating = repository.begin(request(&repository, 4)).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(61)).await;
+
+    let all: BTreeMap<String, Vec<u8>> = objects(&store)
+        .await
+        .into_iter()
+        .map(|(key, bytes)| (key, bytes.to_vec()))
+        .collect();
+    let bucket = read_bucket(&all, "correct horse battery staple").unwrap();
+    assert_eq!(bucket.objects.len(), 9, "{:?}", bucket.objects);
+    assert_eq!(bucket.fenced.len(), 1);
+    assert_eq!(bucket.chunks.len(), 40 + 2);
+    assert!(bucket.indexed.iter().eq(bucket.chunks.keys()));
+    let (root, summary) = &bucket.snapshots[&session(2).to_string()];
+    assert_eq!(summary, b"{}");
+    let root = String::from_utf8(bucket.chunks[root].clone()).unwrap();
+    for (n, line) in (0..).zip(root.lines().skip(1)) {
+        let id: lifebuoy_repo::ChunkId = line.parse().unwrap();
+        assert_eq!(bucket.chunks[id.as_bytes()], contents(n));
+    }
+
+    let wrong = read_bucket(&all, "guess").unwrap_err();
+    assert_eq!(wrong, "wrong passphrase");
+    for key in all.keys().filter(|key| !key.starts_with("probe/")) {
+        let mut changed = all.clone();
+        let bytes = changed.get_mut(key).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        assert!(
+            read_bucket(&changed, "correct horse battery staple").is_err(),
+            "{key}"
+        );
     }
 }

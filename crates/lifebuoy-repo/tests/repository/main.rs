@@ -6,5 +6,6 @@ mod contract;
 mod damage;
 mod failures;
 mod format;
+mod independent;
 mod sessions;
 mod support;
