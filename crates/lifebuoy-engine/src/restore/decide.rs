@@ -46,45 +46,33 @@ impl Survey {
         let order = ordering::order(&self, &links);
         let (types, index_of) = self.planned_types(choices);
         let mut position = vec![0u32; order.len()];
-        for (at, candidate) in order.iter().enumerate() {
-            position[*candidate as usize] = u32::try_from(at).unwrap_or(u32::MAX);
+        for (new, old) in (0u32..).zip(order) {
+            position[old as usize] = new;
         }
         let owners::Links {
             needs,
             mut notes,
             places,
         } = links;
-        let mut slots: Vec<Option<(Candidate, Action)>> =
-            self.candidates.into_iter().zip(actions).map(Some).collect();
-        let mut entries = Vec::with_capacity(order.len());
-        for at in &order {
-            let Some((candidate, action)) = slots[*at as usize].take() else {
-                continue;
-            };
+        let mut entries: Vec<Entry> = Vec::with_capacity(position.len());
+        for (at, (candidate, action)) in (0u32..).zip(self.candidates.into_iter().zip(actions)) {
             let mut all_notes = candidate.notes;
-            all_notes.extend(notes.remove(at).unwrap_or_default());
-            let needs: Box<[u32]> = needs
-                .get(at)
-                .map(|owners| {
-                    owners
-                        .iter()
-                        .map(|owner| position[*owner as usize])
-                        .collect()
-                })
-                .unwrap_or_default();
+            all_notes.extend(notes.remove(&at).unwrap_or_default());
+            let owners = needs.get(&at).into_iter().flatten();
             entries.push(Entry {
                 kind: index_of[candidate.kind as usize],
-                wave: places[*at as usize].wave,
+                wave: places[at as usize].wave,
                 source: candidate.source,
                 target: candidate.target,
                 action,
                 policy: candidate.policy,
                 serves: candidate.serves,
-                needs,
+                needs: owners.map(|owner| position[*owner as usize]).collect(),
                 body: candidate.hash,
                 notes: all_notes.into(),
             });
         }
+        reorder(&mut entries, position);
         let mut plan = Plan {
             version: PLAN_VERSION,
             snapshot: self.snapshot,
@@ -129,6 +117,18 @@ impl Survey {
             });
         }
         (types, index_of)
+    }
+}
+
+/// Moves every item to the place that `position` has for it, without a copy of
+/// all: there may be many.
+fn reorder<T>(items: &mut [T], mut position: Vec<u32>) {
+    for at in 0..items.len() {
+        while position[at] as usize != at {
+            let to = position[at] as usize;
+            items.swap(at, to);
+            position.swap(at, to);
+        }
     }
 }
 

@@ -70,7 +70,7 @@ impl Plan {
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         let broken =
             |error: std::io::Error| Error::Internal(format!("cannot write {WHAT}: {error}"));
-        let mut out = GzEncoder::new(Vec::new(), Compression::default());
+        let mut out = GzEncoder::new(Vec::new(), Compression::fast());
         let head = Head {
             version: self.version,
             snapshot: self.snapshot.to_string(),

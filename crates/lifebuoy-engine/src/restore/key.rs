@@ -40,10 +40,14 @@ impl Key {
         if self.namespace == other.namespace {
             return self.name.cmp(&other.name);
         }
-        let bytes = |key: &Self| -> Vec<u8> {
-            [key.namespace.as_bytes(), b"/", key.name.as_bytes()].concat()
-        };
-        bytes(self).cmp(&bytes(other))
+        self.archived_bytes().cmp(other.archived_bytes())
+    }
+
+    fn archived_bytes(&self) -> impl Iterator<Item = u8> + '_ {
+        self.namespace
+            .bytes()
+            .chain([b'/'])
+            .chain(self.name.bytes())
     }
 
     /// Whether this is the key of that captured object.

@@ -43,6 +43,9 @@ pub struct Survey {
     pub(crate) problems: Vec<Problem>,
     serving: Serving,
     needs: Option<Needs>,
+    /// Types are selected by name, and not Namespaces: only those that
+    /// something is restored into come along.
+    namespaces_on_demand: bool,
     interner: Interner,
 }
 
@@ -175,6 +178,7 @@ impl Survey {
             problems: Vec::new(),
             serving: Serving::default(),
             needs: partial.then(Needs::default),
+            namespaces_on_demand: !selector.resource("", "namespaces"),
             interner: Interner::default(),
         }
     }
@@ -359,6 +363,17 @@ impl Survey {
                 t.namespaced || is_namespace(t) || needs.needs(&t.id(), &candidate.target.name)
             });
         }
+        if self.namespaces_on_demand {
+            let used: BTreeSet<Arc<str>> = self
+                .candidates
+                .iter()
+                .map(|candidate| Arc::clone(&candidate.target.namespace))
+                .collect();
+            self.candidates.retain(|candidate| {
+                !is_namespace(&types[candidate.kind as usize])
+                    || used.contains(&candidate.target.name)
+            });
+        }
         let ids: Vec<TypeId> = types.iter().map(TypeRecord::id).collect();
         self.candidates.sort_by(|a, b| {
             ids[a.kind as usize]
@@ -408,3 +423,6 @@ impl Survey {
         wanted
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,8 @@ const FIELDS: &[(&str, &str, &str, &str)] = &[
 #[rustfmt::skip] // one row a line
 const ANNOTATIONS: &[(&str, &str, &str)] = &[
     ("*", "*", "lifebuoy.dev/restored-by"),
+    // A leader of the source cluster.
+    ("", "*", "control-plane.alpha.kubernetes.io/leader"),
     ("", "Namespace", "openshift.io/sa.scc.*"),
     ("", "PersistentVolume", "pv.kubernetes.io/bound-by-controller"),
     ("", "PersistentVolumeClaim", "pv.kubernetes.io/bind-completed"),

@@ -14,7 +14,11 @@ const CONTROLLER_LABELS: &[&str] = &[
 ];
 
 /// A finished Job would run again: it is left out.
-pub(super) fn job(body: &mut Value, volatile: &Map<String, Value>) -> Verdict {
+pub(super) fn job(
+    body: &mut Value,
+    volatile: &Map<String, Value>,
+    notes: &mut Vec<String>,
+) -> Verdict {
     let conditions = volatile
         .get("status")
         .and_then(|status| status["conditions"].as_array());
@@ -24,6 +28,9 @@ pub(super) fn job(body: &mut Value, volatile: &Map<String, Value>) -> Verdict {
     });
     if finished {
         return Verdict::Leave("it has finished, and would run again".into());
+    }
+    if body["spec"]["suspend"] != true {
+        notes.push("it had not finished, and begins anew when it is restored".to_owned());
     }
     if body["spec"]["manualSelector"] != true {
         if let Some(spec) = body.get_mut("spec").and_then(Value::as_object_mut) {

@@ -53,7 +53,7 @@ pub(crate) fn apply(subject: &mut Subject<'_>, body: &mut Value) -> Verdict {
         ("", "ServiceAccount") => account::service_account(body, &subject.object.key.name),
         ("", "PersistentVolume") => return claim::volume(body, subject.notes),
         ("", "PersistentVolumeClaim") => claim::claim(body, subject.context),
-        ("batch", "Job") => return job::job(body, subject.volatile),
+        ("batch", "Job") => return job::job(body, subject.volatile, subject.notes),
         ("batch", "CronJob") => job::cron_job(body, subject.notes),
         ("rbac.authorization.k8s.io", "ClusterRole") => trust::cluster_role(body),
         ("admissionregistration.k8s.io" | "apiextensions.k8s.io" | "apiregistration.k8s.io", _) => {

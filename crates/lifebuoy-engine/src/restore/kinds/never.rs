@@ -11,6 +11,7 @@ use crate::restore::map::pattern_matches;
 const OF_THE_CLUSTER: &str = "it describes the source cluster itself";
 const MADE_BY_THE_CLUSTER: &str = "every cluster makes it itself";
 const REQUEST: &str = "it is a request or a result of lifebuoy, not a part of the applications";
+const STORAGE: &str = "it stands for something in the storage of the source cluster";
 const ISSUANCE: &str = "it is a step of an issuance that belongs to the past";
 
 /// Kinds: group, kind, why.
@@ -34,6 +35,10 @@ const KINDS: &[(&str, &str, &str)] = &[
     ("certificates.k8s.io", "PodCertificateRequest", OF_THE_CLUSTER),
     ("certificates.k8s.io", "CertificateSigningRequest", "the server would sign it in our name"),
     ("metrics.k8s.io", "*", OF_THE_CLUSTER),
+    ("snapshot.storage.k8s.io", "VolumeSnapshot", STORAGE),
+    ("snapshot.storage.k8s.io", "VolumeSnapshotContent", STORAGE),
+    ("groupsnapshot.storage.k8s.io", "VolumeGroupSnapshot", STORAGE),
+    ("groupsnapshot.storage.k8s.io", "VolumeGroupSnapshotContent", STORAGE),
     ("cert-manager.io", "CertificateRequest", ISSUANCE),
     ("acme.cert-manager.io", "*", ISSUANCE),
     ("lifebuoy.dev", "Backup", REQUEST),
@@ -46,6 +51,7 @@ const KINDS: &[(&str, &str, &str)] = &[
 const OBJECTS: &[(&str, &str, &str, &str, &str)] = &[
     ("", "ConfigMap", "*", "kube-root-ca.crt", MADE_BY_THE_CLUSTER),
     ("", "ConfigMap", "kube-system", "extension-apiserver-authentication", MADE_BY_THE_CLUSTER),
+    ("", "Secret", "kube-system", "bootstrap-token-*", OF_THE_CLUSTER),
     ("", "Service", "default", "kubernetes", MADE_BY_THE_CLUSTER),
     ("", "Endpoints", "default", "kubernetes", MADE_BY_THE_CLUSTER),
     ("discovery.k8s.io", "EndpointSlice", "default", "kubernetes", MADE_BY_THE_CLUSTER),
@@ -60,6 +66,7 @@ const MARKS: &[(&str, &str, &str, &str, &str, &str)] = &[
     ("flowcontrol.apiserver.k8s.io", "*", "/metadata/annotations", "apf.kubernetes.io/autoupdate-spec", "true", MADE_BY_THE_CLUSTER),
     ("apiregistration.k8s.io", "APIService", "/metadata/labels", "kube-aggregator.kubernetes.io/automanaged", "*", MADE_BY_THE_CLUSTER),
     ("discovery.k8s.io", "EndpointSlice", "/metadata/labels", "endpointslice.kubernetes.io/managed-by", "endpointslice*controller.k8s.io", MADE_BY_THE_CLUSTER),
+    ("", "Endpoints", "/metadata/labels", "endpoints.kubernetes.io/managed-by", "endpoint-controller", MADE_BY_THE_CLUSTER),
     ("", "Pod", "/metadata/annotations", "kubernetes.io/config.mirror", "*", OF_THE_CLUSTER),
 ];
 
