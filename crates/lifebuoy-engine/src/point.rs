@@ -186,3 +186,73 @@ pub async fn find(repo: &Repository, session: SessionId) -> Result<Point, Error>
     let summary = PointSummary::from_bytes(&snapshot.summary)?;
     Ok(Point { snapshot, summary })
 }
+
+#[cfg(test)]
+mod tests {
+    use lifebuoy_repo::{ChunkId, ClusterKey};
+
+    use super::*;
+    use crate::testing::summary;
+
+    fn point(seq: u64, change: impl FnOnce(&mut PointSummary)) -> Point {
+        let mut summary = summary();
+        change(&mut summary);
+        let snapshot = Snapshot {
+            session: SessionId::from_bytes([u8::try_from(seq).unwrap(); 16]),
+            cluster: ClusterKey::from_bytes([0; 16]),
+            seq,
+            root: ChunkId::from_bytes([0; 32]),
+            summary: Bytes::new(),
+            forgotten: false,
+        };
+        Point { snapshot, summary }
+    }
+
+    #[test]
+    fn the_newest_point_is_the_highest_sequence_whatever_the_clock_said() {
+        let late = DateTime::from_timestamp(4_000_000_000, 0).unwrap();
+        let points = || {
+            vec![
+                point(1, |s| s.taken_at = late),
+                point(2, |s| s.schedule = "nightly".to_owned()),
+                point(3, |s| s.completeness = Completeness::Partial),
+            ]
+        };
+        let seq = |schedule| choose_newest(points(), "a", schedule).unwrap().snapshot.seq;
+        assert_eq!(seq(None), 2);
+        assert_eq!(seq(Some("nightly")), 2);
+        assert_eq!(seq(Some("")), 1);
+        assert!(matches!(
+            choose_newest(points(), "b", None),
+            Err(Error::NoPoint { .. })
+        ));
+        let mut twice = points();
+        twice.push(point(4, |s| s.cluster.uid = "other".to_owned()));
+        assert!(matches!(
+            choose_newest(twice, "a", None),
+            Err(Error::AmbiguousCluster { .. })
+        ));
+    }
+
+    #[test]
+    fn points_are_listed_newest_first_within_a_lineage() {
+        let mut points = vec![
+            point(1, |_| ()),
+            point(2, |s| s.schedule = "nightly".to_owned()),
+            point(3, |_| ()),
+        ];
+        sort_newest_first(&mut points);
+        let seqs: Vec<_> = points.iter().map(|p| p.snapshot.seq).collect();
+        assert_eq!(seqs, [3, 1, 2]);
+    }
+
+    #[test]
+    fn a_newer_summary_and_no_summary_are_told_apart() {
+        let bytes = summary().to_bytes().unwrap();
+        assert_eq!(PointSummary::from_bytes(&bytes).unwrap(), summary());
+        let newer = PointSummary::from_bytes(br#"{"version":2,"all":"else"}"#).unwrap_err();
+        assert!(matches!(newer, Error::TooNew { found: 2, .. }));
+        let noise = PointSummary::from_bytes(b"noise").unwrap_err();
+        assert!(matches!(noise, Error::Damaged { .. }));
+    }
+}

@@ -19,3 +19,6 @@ pub use manifest::{Fidelity, MANIFEST_VERSION, Manifest, TypeRecord, Unavailable
 pub use object::ArchivedObject;
 pub use read::Archive;
 pub use write::{ArchiveWriter, TypeTotals, TypeWriter};
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,7 @@ use crate::{
         UnavailableGroup,
     },
     point::{Point, PointSummary, SUMMARY_VERSION},
+    steps::{Step, reached},
 };
 
 /// Lists in flight. The API server gives a list up to ten of its seats, and
@@ -95,6 +96,7 @@ pub(super) async fn capture_from(
         .run_until_cancelled(read)
         .await
         .ok_or(Error::Cancelled)??;
+    reached(Step::Listed);
     let problems = read.problems.clone();
     let types = read.types.clone();
     let summary = summary(request, &read);
@@ -102,10 +104,12 @@ pub(super) async fn capture_from(
     let root = writer
         .put(ChunkKind::Metadata, manifest.to_bytes()?)
         .await?;
+    reached(Step::ManifestWritten);
     if cancel.is_cancelled() {
         return Err(Error::Cancelled);
     }
     let snapshot = writer.commit(root, summary.to_bytes()?).await?;
+    reached(Step::Committed);
     Ok(Captured {
         point: Point { snapshot, summary },
         problems,
@@ -132,6 +136,7 @@ async fn read_cluster(
 ) -> Result<Read, Error> {
     let started = std::time::Instant::now();
     let discovered = lister.served().await?;
+    reached(Step::Discovered);
     let chosen = choose(&discovered, &request.selector);
     progress.expect_types(chosen.len() as u64);
     let (unavailable_groups, mut problems) = unavailable(

@@ -213,6 +213,8 @@ impl ListSplitter {
         };
         let value = &self.buffer[from..to];
         match field {
+            // An array would be read as a struct, too.
+            Field::Metadata if value[0] != b'{' => return Err(self.malformed()),
             Field::Metadata => {
                 self.meta = serde_json::from_slice(value)
                     .map_err(|error| SplitError::Metadata(error.to_string()))?;

@@ -110,7 +110,7 @@ fn label_expressions_work_as_in_kubernetes() {
 #[test]
 fn what_is_wrong_is_named_with_its_path() {
     let bad_glob = parse(&selection(&["ok", "a[b"], &[])).unwrap_err();
-    insta::assert_snapshot!(bad_glob, @"");
+    insta::assert_snapshot!(bad_glob, @"spec.selection.namespaces[1]: `a[b` is not a glob: unclosed character class; missing ']'");
     let bad_operator = parse(&Selection {
         label_selector: Some(LabelSelector {
             match_expressions: Some(vec![LabelSelectorRequirement {
@@ -123,7 +123,7 @@ fn what_is_wrong_is_named_with_its_path() {
         ..Selection::default()
     })
     .unwrap_err();
-    insta::assert_snapshot!(bad_operator, @"");
+    insta::assert_snapshot!(bad_operator, @"spec.selection.labelSelector.matchExpressions[0].operator: `Like` is not an operator: use In, NotIn, Exists or DoesNotExist");
     let no_values = parse(&Selection {
         label_selector: Some(LabelSelector {
             match_expressions: Some(vec![LabelSelectorRequirement {
@@ -136,7 +136,7 @@ fn what_is_wrong_is_named_with_its_path() {
         ..Selection::default()
     })
     .unwrap_err();
-    insta::assert_snapshot!(no_values, @"");
+    insta::assert_snapshot!(no_values, @"spec.selection.labelSelector.matchExpressions[0].values: operator In needs at least one value");
     let bad_value = parse(&Selection {
         label_selector: Some(LabelSelector {
             match_expressions: None,
@@ -148,5 +148,5 @@ fn what_is_wrong_is_named_with_its_path() {
         ..Selection::default()
     })
     .unwrap_err();
-    insta::assert_snapshot!(bad_value, @"");
+    insta::assert_snapshot!(bad_value, @"spec.selection.labelSelector.matchLabels[app]: `not a value` is not a label value: at most 63 letters, digits, `-`, `_`, `.`, beginning and ending with a letter or digit");
 }
