@@ -16,6 +16,7 @@
 //! ([`kinds`]); names are mapped ([`map`]); the transforms are applied in
 //! their order; it is stamped with the uid of the restore.
 
+pub mod apply;
 mod decide;
 mod digest;
 mod document;
@@ -30,10 +31,12 @@ mod needs;
 mod order;
 mod plan;
 mod prepare;
+pub mod report;
 mod rules;
 mod serving;
 mod survey;
 mod table;
+pub mod target;
 mod transform;
 mod versions;
 

@@ -227,7 +227,7 @@ impl Http {
         let mut stream = response.into_body().into_data_stream();
         let mut first = Bytes::new();
         let mut more = BytesMut::new();
-        while let Some(bytes) = stream.try_next().await.map_err(|error| lost(&*error))? {
+        while let Some(bytes) = stream.try_next().await.map_err(|error| lost(&error))? {
             if first.is_empty() {
                 first = bytes;
             } else {
