@@ -7,10 +7,13 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use lifebuoy_testkit::Tool;
-use lifebuoy_testkit::tools::{ensure, workspace_root};
+use lifebuoy_testkit::tools::{self, workspace_root};
+
+/// How many tests of a program run at a time; what the caller has set wins.
+const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
 
 /// Tests of one test program that run at a time: each may have control planes
 /// of its own, of about 500 MB.
@@ -33,18 +36,15 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let start = Instant::now();
     println!("== the programs of the test clusters");
-    ensure(&Tool::ALL, &|line| println!("{line}"))?;
+    tools::ensure(&Tool::ALL, &|line| println!("{line}"))?;
     let tools_ready = start.elapsed();
 
     println!("== the binaries of lifebuoy");
-    cargo(&["build", "--package", "lifebuoy", "--bins"], &[])?;
+    crate::build::operator()?;
     let built = start.elapsed();
 
     println!("== the tests");
-    let outcome = cargo(
-        &test_arguments(&options.arguments),
-        &[("RUST_TEST_THREADS", TEST_THREADS)],
-    );
+    let outcome = cargo_test(&options.arguments);
     let tested = start.elapsed();
 
     println!();
@@ -73,21 +73,18 @@ fn test_arguments(given: &[String]) -> Vec<&str> {
     arguments
 }
 
-fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+fn cargo_test(given: &[String]) -> Result<()> {
     // Cargo sets $CARGO for the programs that it runs.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(arguments).current_dir(workspace_root());
-    for (name, value) in environment {
-        // What the caller has set wins.
-        if std::env::var_os(name).is_none() {
-            command.env(name, value);
-        }
+    command
+        .args(test_arguments(given))
+        .current_dir(workspace_root());
+    if std::env::var_os(THREADS_VARIABLE).is_none() {
+        command.env(THREADS_VARIABLE, TEST_THREADS);
     }
     let status = command.status().context("cannot run cargo")?;
-    if !status.success() {
-        bail!("`cargo {}` ended with {status}", arguments.join(" "));
-    }
+    ensure!(status.success(), "`cargo test` ended with {status}");
     Ok(())
 }
 

@@ -68,7 +68,9 @@ async fn the_api_server_refuses_what_cannot_be_meant() -> Result<()> {
     requests_do_not_change(&client).await?;
     schedules_change(&client).await?;
     defaults_are_visible(&client).await?;
-    examples_are_accepted(&client).await
+    examples_are_accepted(&client).await?;
+    cluster.stop().await;
+    Ok(())
 }
 
 fn repositories() -> Vec<Case> {
@@ -468,27 +470,42 @@ async fn defaults_are_visible(client: &Client) -> Result<()> {
     Ok(())
 }
 
+/// The files in `examples/`, and the YAML in the README, are what they say.
 async fn examples_are_accepted(client: &Client) -> Result<()> {
-    let mut seen = 0;
-    for entry in std::fs::read_dir(workspace_root().join("examples"))? {
+    let root = workspace_root();
+    let mut texts = vec![(
+        "README.md".to_owned(),
+        fenced_yaml(&std::fs::read_to_string(root.join("README.md"))?),
+    )];
+    for entry in std::fs::read_dir(root.join("examples"))? {
         let path = entry?.path();
-        let text = std::fs::read_to_string(&path)?;
-        let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
-            .with_context(|| format!("{} is not YAML", path.display()))?;
+        texts.push((path.display().to_string(), std::fs::read_to_string(&path)?));
+    }
+    let mut seen = 0;
+    for (file, text) in texts {
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple(&text).with_context(|| format!("{file} is not YAML"))?;
         for document in documents {
-            let kind = document["kind"].as_str().context("no kind")?;
             if document["apiVersion"] != "lifebuoy.dev/v1alpha1" {
                 continue;
             }
+            let kind = document["kind"].as_str().context("no kind")?;
             let name = document["metadata"]["name"].as_str().context("no name")?;
             let here = object(kind, name, &document["spec"]);
             let made = post(client, &here, true).await;
-            made.map_err(|said| anyhow::anyhow!("{} {kind} {name}: {said}", path.display()))?;
+            made.map_err(|said| anyhow::anyhow!("{file} {kind} {name}: {said}"))?;
             seen += 1;
         }
     }
-    ensure!(seen >= 5, "only {seen} examples");
+    ensure!(seen >= 10, "only {seen} examples");
     Ok(())
+}
+
+/// The blocks of YAML in a Markdown text, as one stream of documents.
+fn fenced_yaml(markdown: &str) -> String {
+    let blocks = markdown.split("```yaml\n").skip(1);
+    let blocks = blocks.filter_map(|rest| rest.split("```").next());
+    blocks.collect::<Vec<_>>().join("---\n")
 }
 
 async fn install(client: &Client) -> Result<()> {
