@@ -5,9 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::DateTime;
 use lifebuoy_api::{Completeness, Consistency, PointCluster, Selection, VolumePolicy};
-use lifebuoy_repo::{
-    KdfCost, Passphrase, Purpose, Repository, SessionId, SessionRequest, Writer,
-};
+use lifebuoy_repo::{KdfCost, Passphrase, Purpose, Repository, SessionId, SessionRequest, Writer};
 use object_store::memory::InMemory;
 
 use crate::{

@@ -17,7 +17,10 @@ fn id() -> TypeId {
 }
 
 fn key(number: usize) -> ObjectKey {
-    ObjectKey::new(format!("ns-{:03}", number / 40), format!("object-{number:05}"))
+    ObjectKey::new(
+        format!("ns-{:03}", number / 40),
+        format!("object-{number:05}"),
+    )
 }
 
 fn content(number: usize, version: usize) -> (Vec<u8>, Vec<u8>) {
@@ -58,21 +61,32 @@ async fn what_was_written_is_read_in_order_by_key_and_by_choice() {
     for count in [0, 1, 2, 33, 1000, 5000] {
         let (session, record, _) = write(&repo, count, &[]).await;
         let archive = Archive::open(&repo, session).await.unwrap();
-        assert_eq!(archive.manifest.types, [record.clone()]);
+        assert_eq!(archive.manifest.types, std::slice::from_ref(&record));
         let objects: Vec<_> = archive.objects(&record).try_collect().await.unwrap();
         assert_eq!(objects.len(), count);
         for (number, object) in objects.iter().enumerate() {
             let (stable, volatile) = content(number, 0);
             assert_eq!(object.key, key(number));
-            assert_eq!((&object.stable[..], &object.volatile[..]), (&stable[..], &volatile[..]));
+            assert_eq!(
+                (&object.stable[..], &object.volatile[..]),
+                (&stable[..], &volatile[..])
+            );
         }
         let keys: Vec<_> = archive.keys(&record).try_collect().await.unwrap();
-        assert!(keys.iter().map(|(k, _)| k).eq(objects.iter().map(|o| &o.key)));
+        assert!(
+            keys.iter()
+                .map(|(k, _)| k)
+                .eq(objects.iter().map(|o| &o.key))
+        );
         for number in (0..count).step_by(97) {
             let found = archive.get(&record, &key(number)).await.unwrap();
             assert_eq!(found.as_ref(), objects.get(number));
         }
-        for absent in [ObjectKey::new("", ""), ObjectKey::new("ns-000", "object-00000x"), ObjectKey::new("z", "z")] {
+        for absent in [
+            ObjectKey::new("", ""),
+            ObjectKey::new("ns-000", "object-00000x"),
+            ObjectKey::new("z", "z"),
+        ] {
             assert_eq!(archive.get(&record, &absent).await.unwrap(), None);
         }
         let chosen: Vec<_> = archive
@@ -80,7 +94,11 @@ async fn what_was_written_is_read_in_order_by_key_and_by_choice() {
             .try_collect()
             .await
             .unwrap();
-        let expected: Vec<_> = objects.iter().filter(|o| o.key.name.ends_with("17")).cloned().collect();
+        let expected: Vec<_> = objects
+            .iter()
+            .filter(|o| o.key.name.ends_with("17"))
+            .cloned()
+            .collect();
         assert_eq!(chosen, expected);
     }
 }
@@ -124,8 +142,14 @@ async fn large_objects_stand_alone_in_their_segments() {
         objects.push(key(number), &large, b"{}").await.unwrap();
     }
     let manifest = fake_manifest(&id(), objects.finish().await.unwrap());
-    let root = writer.put(ChunkKind::Metadata, manifest.to_bytes().unwrap()).await.unwrap();
-    writer.commit(root, manifest.summary.to_bytes().unwrap()).await.unwrap();
+    let root = writer
+        .put(ChunkKind::Metadata, manifest.to_bytes().unwrap())
+        .await
+        .unwrap();
+    writer
+        .commit(root, manifest.summary.to_bytes().unwrap())
+        .await
+        .unwrap();
     let archive = Archive::open(&repo, session).await.unwrap();
     let record = &archive.manifest.types[0];
     let count = archive.objects(record).try_fold(0, |n, o| async move {
@@ -148,15 +172,26 @@ fn any_node() -> impl Strategy<Value = Node> {
     let leaf = (keys(), chunk(), 1_usize..9, 0_u64..5000).prop_map(|(keys, id, cut, bytes)| {
         let entries: Vec<Entry> = keys
             .into_iter()
-            .map(|key| Entry { key, stable_bytes: bytes, volatile_bytes: bytes / 3, hash: ObjectHash([7; 16]) })
+            .map(|key| Entry {
+                key,
+                stable_bytes: bytes,
+                volatile_bytes: bytes / 3,
+                hash: ObjectHash([7; 16]),
+            })
             .collect();
-        let segments = entries
-            .chunks(cut)
-            .map(|entries| Segment { stable: id, volatile: id, entries: entries.to_vec() });
+        let segments = entries.chunks(cut).map(|entries| Segment {
+            stable: id,
+            volatile: id,
+            entries: entries.to_vec(),
+        });
         Node::Leaf(segments.collect())
     });
     let inner = (keys(), chunk(), 1_u8..=12).prop_map(|(keys, node, level)| {
-        let children = keys.into_iter().map(|first| Child { first, objects: 300, node });
+        let children = keys.into_iter().map(|first| Child {
+            first,
+            objects: 300,
+            node,
+        });
         Node::Inner(level, children.collect())
     });
     prop_oneof![leaf, inner]

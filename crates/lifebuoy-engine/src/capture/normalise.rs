@@ -8,9 +8,12 @@ use lifebuoy_api::{EXCLUDE_LABEL, GROUP};
 use super::shallow::Shallow;
 use crate::selection::Selector;
 
+/// A type by its group and resource.
+type GroupResource = (&'static str, &'static str);
+
 /// Types of which no object is ever captured: they are of the moment, of the
-/// machines, or made again by controllers. Group and resource.
-const NEVER: &[(&str, &str)] = &[
+/// machines, or made again by controllers.
+const NEVER: &[GroupResource] = &[
     ("", "events"),
     ("", "nodes"),
     ("apps", "controllerrevisions"),
@@ -35,7 +38,7 @@ const NEVER: &[(&str, &str)] = &[
 
 /// Types that show the objects of another type once more: captured only where
 /// the other type is not served.
-const SHOWN_TWICE: &[((&str, &str), (&str, &str))] = &[
+const SHOWN_TWICE: &[(GroupResource, GroupResource)] = &[
     (("extensions", "daemonsets"), ("apps", "daemonsets")),
     (("extensions", "deployments"), ("apps", "deployments")),
     (("extensions", "replicasets"), ("apps", "replicasets")),
@@ -120,10 +123,12 @@ pub(crate) enum Why {
     Own,
 }
 
-/// Decides about one object. `manual_endpoints` says of an Endpoints object
-/// that no Service with a selector goes with it.
+type Check = fn(TypeName<'_>, &Shallow<'_>, &KeepRules) -> bool;
+
+/// Decides about one object by itself; what others say of it is with
+/// [`Facts`](super::facts::Facts).
 pub(crate) fn verdict(t: TypeName<'_>, object: &Shallow<'_>, rules: &KeepRules) -> Verdict {
-    let checks: [(Why, fn(TypeName<'_>, &Shallow<'_>, &KeepRules) -> bool); 6] = [
+    let checks: [(Why, Check); 6] = [
         (Why::NotSelected, not_selected),
         (Why::ExcludeLabel, |_, o, _| {
             o.label(EXCLUDE_LABEL) == Some("true")

@@ -134,7 +134,6 @@ async fn read_cluster(
     request: &CaptureRequest,
     progress: &CaptureProgress,
 ) -> Result<Read, Error> {
-    let started = std::time::Instant::now();
     let discovered = lister.served().await?;
     reached(Step::Discovered);
     let chosen = choose(&discovered, &request.selector);
@@ -146,7 +145,6 @@ async fn read_cluster(
     );
     let (up, down): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|c| !c.served.stale);
     let served: Vec<_> = up.iter().map(|c| c.served.clone()).collect();
-    let discovered_after = started.elapsed();
     let Sandwich {
         revision,
         types: probed,
@@ -156,8 +154,6 @@ async fn read_cluster(
     tracing::debug!(
         types = up.len(),
         revision,
-        ?discovered_after,
-        probed_after = ?started.elapsed(),
         "the revision of the capture is chosen"
     );
     let shared = Arc::new(Shared {
@@ -180,7 +176,7 @@ async fn read_cluster(
         }));
         progress.type_done();
     }
-    tracing::debug!(read_after = ?started.elapsed(), "all types are read");
+    tracing::debug!(types = results.len(), "all types are read");
     let mut types = Vec::new();
     for TypeResult {
         record,

@@ -54,6 +54,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
+/// A map of strings in its order.
+type Texts<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
 /// A reference to an owner.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -72,7 +75,7 @@ pub(crate) struct Shallow<'a> {
     pub(crate) name: Cow<'a, str>,
     pub(crate) being_deleted: bool,
     pub(crate) owners: Vec<Owner>,
-    labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    labels: Texts<'a>,
     annotations: Option<&'a RawValue>,
     /// `metadata` without what churns.
     metadata: Vec<(Cow<'a, str>, &'a RawValue)>,
@@ -235,10 +238,7 @@ fn text<'a>(value: &'a RawValue, what: &str) -> Result<Cow<'a, str>, Malformed> 
 }
 
 /// A map of strings; `null` is an empty one.
-fn texts<'a>(
-    value: &'a RawValue,
-    what: &str,
-) -> Result<Vec<(Cow<'a, str>, Cow<'a, str>)>, Malformed> {
+fn texts<'a>(value: &'a RawValue, what: &str) -> Result<Texts<'a>, Malformed> {
     let Some(Fields(fields)) = parse::<Option<Fields<'a>>>(value.get(), what)? else {
         return Ok(Vec::new());
     };

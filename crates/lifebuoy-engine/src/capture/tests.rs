@@ -66,8 +66,14 @@ async fn run(
     let (_, writer) = session(repo).await;
     let lister: Arc<dyn lister::Lister> = Arc::clone(fake) as _;
     let progress = CaptureProgress::new();
-    let captured =
-        capture_from(lister, writer, request, &progress, &CancellationToken::new()).await?;
+    let captured = capture_from(
+        lister,
+        writer,
+        request,
+        &progress,
+        &CancellationToken::new(),
+    )
+    .await?;
     let shown = progress.snapshot();
     assert_eq!(shown.objects as u64, captured.point.summary.objects);
     assert_eq!(shown.types, shown.types_total);
@@ -76,7 +82,9 @@ async fn run(
 
 /// What a capture holds: type to keys.
 async fn contents(repo: &Repository, captured: &Captured) -> BTreeMap<String, Vec<String>> {
-    let archive = Archive::open(repo, captured.point.snapshot.session).await.unwrap();
+    let archive = Archive::open(repo, captured.point.snapshot.session)
+        .await
+        .unwrap();
     let mut all = BTreeMap::new();
     for t in &archive.manifest.types {
         let objects: Vec<_> = archive.objects(t).try_collect().await.unwrap();
@@ -106,7 +114,9 @@ async fn under_faults(faults: Vec<Fault>) -> Captured {
     let repo = repository().await;
     let fake = Arc::new(cluster(10));
     fake.fault(CONFIGMAPS, faults);
-    let captured = run(&repo, &fake, &request(Selection::default())).await.unwrap();
+    let captured = run(&repo, &fake, &request(Selection::default()))
+        .await
+        .unwrap();
     assert_eq!(contents(&repo, &captured).await["configmaps"], names(10));
     captured
 }
@@ -126,19 +136,35 @@ fn message() -> String {
 async fn everything_is_read_at_one_revision() {
     let repo = repository().await;
     let fake = Arc::new(cluster(10));
-    let captured = run(&repo, &fake, &request(Selection::default())).await.unwrap();
+    let captured = run(&repo, &fake, &request(Selection::default()))
+        .await
+        .unwrap();
     assert_eq!(captured.point.summary.completeness, Completeness::Complete);
     assert_eq!(captured.point.summary.consistency, Consistency::Exact);
     assert_eq!(captured.problems, []);
     let found = contents(&repo, &captured).await;
     assert_eq!(found["configmaps"], names(10));
     assert_eq!(found["namespaces"], ["shop"]);
-    let archive = Archive::open(&repo, captured.point.snapshot.session).await.unwrap();
+    let archive = Archive::open(&repo, captured.point.snapshot.session)
+        .await
+        .unwrap();
     assert_eq!(archive.manifest.revision.as_deref(), Some(REVISION));
-    let t = archive.manifest.find(&TypeId::new("", "configmaps")).unwrap();
-    let one = archive.get(t, &ObjectKey::new("shop", "c-004")).await.unwrap().unwrap();
+    let t = archive
+        .manifest
+        .find(&TypeId::new("", "configmaps"))
+        .unwrap();
+    let one = archive
+        .get(t, &ObjectKey::new("shop", "c-004"))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(one.volatile().unwrap()["resourceVersion"], "5");
-    let exact = fake.state().requests.iter().filter(|r| matches!(r.at, lister::At::Exact(_))).count();
+    let exact = fake
+        .state()
+        .requests
+        .iter()
+        .filter(|r| matches!(r.at, lister::At::Exact(_)))
+        .count();
     assert_eq!(exact, 2, "one first page a type");
 }
 
@@ -160,13 +186,22 @@ async fn a_compacted_revision_makes_the_type_fuzzy_and_loses_nothing() {
     let captured = under_faults(vec![Fault::None, expired(Some("3"))]).await;
     assert_eq!(captured.point.summary.consistency, Consistency::Fuzzy);
     assert_eq!(captured.point.summary.completeness, Completeness::Complete);
-    assert!(matches!(fidelity(&captured, "configmaps"), Fidelity::Fuzzy { .. }));
+    assert!(matches!(
+        fidelity(&captured, "configmaps"),
+        Fidelity::Fuzzy { .. }
+    ));
     assert_eq!(fidelity(&captured, "namespaces"), &Fidelity::Exact);
 }
 
 #[tokio::test]
 async fn a_type_that_expires_again_is_read_on_where_it_stands() {
-    let again = vec![Fault::None, expired(Some("3")), Fault::None, Fault::None, expired(Some("6"))];
+    let again = vec![
+        Fault::None,
+        expired(Some("3")),
+        Fault::None,
+        Fault::None,
+        expired(Some("6")),
+    ];
     let captured = under_faults(again).await;
     let Fidelity::Fuzzy { reason } = fidelity(&captured, "configmaps") else {
         panic!("{captured:?}");
@@ -176,7 +211,10 @@ async fn a_type_that_expires_again_is_read_on_where_it_stands() {
 
 #[tokio::test(start_paused = true)]
 async fn a_throttled_failing_or_broken_page_is_asked_for_again() {
-    let throttled = Fault::Answer(ListError::Throttled { after: None, message: message() });
+    let throttled = Fault::Answer(ListError::Throttled {
+        after: None,
+        message: message(),
+    });
     let failed = Fault::Answer(ListError::Failed { message: message() });
     for faults in [
         vec![throttled.clone(), throttled],
@@ -194,7 +232,10 @@ async fn a_throttled_failing_or_broken_page_is_asked_for_again() {
 async fn a_revision_in_the_future_shows_another_store() {
     let too_new = Fault::Answer(ListError::TooNew { message: message() });
     let captured = under_faults(vec![too_new]).await;
-    assert!(matches!(fidelity(&captured, "configmaps"), Fidelity::Fuzzy { .. }));
+    assert!(matches!(
+        fidelity(&captured, "configmaps"),
+        Fidelity::Fuzzy { .. }
+    ));
 }
 
 #[tokio::test]
@@ -202,20 +243,39 @@ async fn a_type_that_cannot_be_read_is_named_and_never_taken_for_empty() {
     let repo = repository().await;
     let fake = Arc::new(cluster(10));
     fake.serve("", "Secret", "secrets", true);
-    let denied = |message: &str| Fault::Answer(ListError::Denied { message: message.to_owned() });
+    let denied = |message: &str| {
+        Fault::Answer(ListError::Denied {
+            message: message.to_owned(),
+        })
+    };
     fake.fault(CONFIGMAPS, [Fault::None, denied("no longer")]);
     fake.fault("/api/v1/secrets", [denied("token hunter2")]);
-    let captured = run(&repo, &fake, &request(Selection::default())).await.unwrap();
+    let captured = run(&repo, &fake, &request(Selection::default()))
+        .await
+        .unwrap();
     assert_eq!(captured.point.summary.completeness, Completeness::Partial);
     let Fidelity::Unavailable { reason } = fidelity(&captured, "configmaps") else {
         panic!("{captured:?}");
     };
     assert_eq!(reason, "no longer");
-    let subjects: Vec<_> = captured.problems.iter().map(|p| (&*p.reason, &*p.subject)).collect();
-    assert!(subjects.contains(&("TypeUnavailable", "configmaps")), "{subjects:?}");
-    assert!(subjects.contains(&("TypeUnavailable", "secrets")), "{subjects:?}");
+    let subjects: Vec<_> = captured
+        .problems
+        .iter()
+        .map(|p| (&*p.reason, &*p.subject))
+        .collect();
+    assert!(
+        subjects.contains(&("TypeUnavailable", "configmaps")),
+        "{subjects:?}"
+    );
+    assert!(
+        subjects.contains(&("TypeUnavailable", "secrets")),
+        "{subjects:?}"
+    );
     let told = format!("{captured:?}");
-    assert!(!told.contains("hunter2"), "the server's words about Secrets are not repeated");
+    assert!(
+        !told.contains("hunter2"),
+        "the server's words about Secrets are not repeated"
+    );
     assert_eq!(contents(&repo, &captured).await["namespaces"], ["shop"]);
 }
 
@@ -225,11 +285,19 @@ async fn a_version_that_cannot_be_converted_is_read_in_another_one() {
     let fake = FakeCluster::new();
     fake.serve("example.com", "Ticket", "tickets", true);
     fake.state().discovered.types[1].served_versions = vec!["v1".to_owned(), "v1beta1".to_owned()];
-    let failed = Fault::Answer(ListError::Failed { message: "conversion webhook".to_owned() });
+    let failed = Fault::Answer(ListError::Failed {
+        message: "conversion webhook".to_owned(),
+    });
     fake.fault("/apis/example.com/v1/tickets", vec![failed; 9]);
     fake.put("/apis/example.com/v1beta1/tickets", object("shop", "t"));
-    let captured = run(&repo, &Arc::new(fake), &request(Selection::default())).await.unwrap();
-    let t = captured.types.iter().find(|t| t.resource == "tickets").unwrap();
+    let captured = run(&repo, &Arc::new(fake), &request(Selection::default()))
+        .await
+        .unwrap();
+    let t = captured
+        .types
+        .iter()
+        .find(|t| t.resource == "tickets")
+        .unwrap();
     assert_eq!((&*t.version, t.objects), ("v1beta1", 1));
     assert_eq!(captured.point.summary.completeness, Completeness::Complete);
     assert!(captured.problems[0].message.contains("conversion webhook"));
@@ -243,8 +311,13 @@ async fn a_type_that_was_deleted_meanwhile_is_no_error() {
     fake.serve("example.com", "Ticket", "tickets", true);
     let gone = Fault::Answer(ListError::NotFound { message: message() });
     fake.fault("/apis/example.com/v1/tickets", [gone.clone()]);
-    let kept = run(&repo, &fake, &request(Selection::default())).await.unwrap();
-    assert!(matches!(fidelity(&kept, "tickets.example.com"), Fidelity::Unavailable { .. }));
+    let kept = run(&repo, &fake, &request(Selection::default()))
+        .await
+        .unwrap();
+    assert!(matches!(
+        fidelity(&kept, "tickets.example.com"),
+        Fidelity::Unavailable { .. }
+    ));
 
     struct Forgetful(Arc<FakeCluster>);
     impl lister::Lister for Forgetful {
@@ -287,12 +360,22 @@ async fn a_type_with_other_revisions_is_fuzzy_and_comes_in_any_order() {
     for name in ["d", "a", "c", "b", "e"] {
         fake.put(path, object("shop", name));
     }
-    fake.state().elsewhere.insert(path.to_owned(), "7".to_owned());
-    let captured = run(&repo, &Arc::new(fake), &request(Selection::default())).await.unwrap();
-    assert!(matches!(fidelity(&captured, "things.agg.example.com"), Fidelity::Fuzzy { .. }));
+    fake.state()
+        .elsewhere
+        .insert(path.to_owned(), "7".to_owned());
+    let captured = run(&repo, &Arc::new(fake), &request(Selection::default()))
+        .await
+        .unwrap();
+    assert!(matches!(
+        fidelity(&captured, "things.agg.example.com"),
+        Fidelity::Fuzzy { .. }
+    ));
     assert_eq!(fidelity(&captured, "configmaps"), &Fidelity::Exact);
     let found = contents(&repo, &captured).await;
-    assert_eq!(found["things.agg.example.com"], ["shop/a", "shop/b", "shop/c", "shop/d", "shop/e"]);
+    assert_eq!(
+        found["things.agg.example.com"],
+        ["shop/a", "shop/b", "shop/c", "shop/d", "shop/e"]
+    );
 }
 
 #[tokio::test]
@@ -302,11 +385,18 @@ async fn an_api_group_that_is_down_makes_the_point_partial() {
     let down = |group: &str| (group.to_owned(), "v1".to_owned(), "no answer".to_owned());
     fake.state().discovered.unavailable_groups = vec![down("custom.metrics.k8s.io")];
     let fake = Arc::new(fake);
-    let warned = run(&repo, &fake, &request(Selection::default())).await.unwrap();
+    let warned = run(&repo, &fake, &request(Selection::default()))
+        .await
+        .unwrap();
     assert_eq!(warned.point.summary.completeness, Completeness::Complete);
     assert_eq!(warned.problems.len(), 1);
-    fake.state().discovered.unavailable_groups.push(down("example.com"));
-    let partial = run(&repo, &fake, &request(Selection::default())).await.unwrap();
+    fake.state()
+        .discovered
+        .unavailable_groups
+        .push(down("example.com"));
+    let partial = run(&repo, &fake, &request(Selection::default()))
+        .await
+        .unwrap();
     assert_eq!(partial.point.summary.completeness, Completeness::Partial);
     assert_eq!(partial.problems[0].subject, "example.com/v1");
 }
@@ -317,15 +407,23 @@ async fn claims_without_their_data_make_the_point_partial_unless_that_is_wanted(
     let fake = cluster(1);
     fake.serve("", "PersistentVolumeClaim", "persistentvolumeclaims", true);
     for number in 0..30 {
-        fake.put("/api/v1/persistentvolumeclaims", object("shop", &format!("p-{number:02}")));
+        fake.put(
+            "/api/v1/persistentvolumeclaims",
+            object("shop", &format!("p-{number:02}")),
+        );
     }
     let fake = Arc::new(fake);
     let mut request = request(Selection::default());
     let captured = run(&repo, &fake, &request).await.unwrap();
     assert_eq!(captured.point.summary.completeness, Completeness::Partial);
     assert_eq!(captured.problems.len(), 21);
-    assert_eq!(captured.problems[20].message, "the data of 10 more volumes was not saved");
-    let archive = Archive::open(&repo, captured.point.snapshot.session).await.unwrap();
+    assert_eq!(
+        captured.problems[20].message,
+        "the data of 10 more volumes was not saved"
+    );
+    let archive = Archive::open(&repo, captured.point.snapshot.session)
+        .await
+        .unwrap();
     assert_eq!(archive.manifest.volumes_not_saved.len(), 30);
     request.volumes = VolumePolicy::Skip;
     let captured = run(&repo, &fake, &request).await.unwrap();
@@ -336,13 +434,21 @@ async fn claims_without_their_data_make_the_point_partial_unless_that_is_wanted(
 async fn a_malformed_object_is_reported_and_the_others_are_saved() {
     let repo = repository().await;
     let fake = cluster(2);
-    fake.put(CONFIGMAPS, json!({"metadata": {"namespace": "shop"}, "data": {"p": "hunter2"}}));
+    fake.put(
+        CONFIGMAPS,
+        json!({"metadata": {"namespace": "shop"}, "data": {"p": "hunter2"}}),
+    );
     fake.put(CONFIGMAPS, object("shop", "z"));
-    let captured = run(&repo, &Arc::new(fake), &request(Selection::default())).await.unwrap();
+    let captured = run(&repo, &Arc::new(fake), &request(Selection::default()))
+        .await
+        .unwrap();
     assert_eq!(captured.point.summary.completeness, Completeness::Partial);
     assert_eq!(captured.problems[0].reason, "MalformedObject");
     assert!(!format!("{captured:?}").contains("hunter2"));
-    assert_eq!(contents(&repo, &captured).await["configmaps"], ["shop/c-000", "shop/c-001", "shop/z"]);
+    assert_eq!(
+        contents(&repo, &captured).await["configmaps"],
+        ["shop/c-000", "shop/c-001", "shop/z"]
+    );
 }
 
 /// Two namespaces that need different cluster-scoped objects.
@@ -356,10 +462,18 @@ fn two_tenants() -> FakeCluster {
     fake.serve("storage.k8s.io", "StorageClass", "storageclasses", false);
     fake.serve(rbac, "ClusterRole", "clusterroles", false);
     fake.serve(rbac, "ClusterRoleBinding", "clusterrolebindings", false);
-    fake.serve("apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions", false);
+    fake.serve(
+        "apiextensions.k8s.io",
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+        false,
+    );
     fake.serve("example.com", "Ticket", "tickets", true);
     fake.serve("example.com", "Policy", "policies", false);
-    for (tenant, crd) in [("shop", "tickets.example.com"), ("zoo", "animals.example.com")] {
+    for (tenant, crd) in [
+        ("shop", "tickets.example.com"),
+        ("zoo", "animals.example.com"),
+    ] {
         let name = |suffix: &str| format!("{tenant}-{suffix}");
         let named = |suffix: &str| json!({"metadata": {"name": name(suffix)}});
         let mut claim = object(tenant, "claim");
@@ -396,17 +510,26 @@ async fn selected_namespaces_bring_what_they_need_and_nothing_else() {
         let captured = run(&repo, &fake, &request(selection)).await.unwrap();
         let found = contents(&repo, &captured).await;
         let expected = [
-            ("clusterrolebindings.rbac.authorization.k8s.io", vec!["shop-binding"]),
+            (
+                "clusterrolebindings.rbac.authorization.k8s.io",
+                vec!["shop-binding"],
+            ),
             ("clusterroles.rbac.authorization.k8s.io", vec!["shop-role"]),
             ("configmaps", vec!["shop/c-000", "shop/c-001", "shop/c-002"]),
-            ("customresourcedefinitions.apiextensions.k8s.io", vec!["tickets.example.com"]),
+            (
+                "customresourcedefinitions.apiextensions.k8s.io",
+                vec!["tickets.example.com"],
+            ),
             ("namespaces", vec!["shop"]),
             ("persistentvolumeclaims", vec!["shop/claim"]),
             ("persistentvolumes", vec!["shop-pv"]),
             ("storageclasses.storage.k8s.io", vec!["shop-class"]),
             ("tickets.example.com", vec!["shop/t"]),
         ];
-        let found: Vec<_> = found.iter().map(|(t, keys)| (&**t, keys.iter().map(|k| &**k).collect())).collect();
+        let found: Vec<_> = found
+            .iter()
+            .map(|(t, keys)| (&**t, keys.iter().map(|k| &**k).collect()))
+            .collect();
         assert_eq!(found, expected, "{namespaces}");
     }
 }

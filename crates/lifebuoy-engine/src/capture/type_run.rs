@@ -3,37 +3,34 @@
 //! Every way in which a list can go wrong ends in one of four outcomes: read
 //! exactly, read otherwise and said so, not readable and said so, or gone.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+mod outcome;
+mod pages;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lifebuoy_api::Problem;
+
+use self::{
+    outcome::{id_of, say},
+    pages::GATHERED_BYTES_MAX,
 };
-
-use futures::TryStreamExt;
-use lifebuoy_api::{Problem, Reason};
-use lifebuoy_repo::CHUNK_BYTES_MAX;
-
 use super::{
     CaptureProgress,
     choose::{Chosen, Taken},
     domain::{Probed, Standing},
-    facts::{Facts, RoleFacts},
-    fetch::{malformed, wait_before_retry},
+    facts::Facts,
     lister::{At, ListError, ListRequest, Lister},
-    normalise::{KeepRules, TypeName, Verdict, verdict},
-    shallow::{Malformed, Shallow},
-    splitter::{ListMeta, ListSplitter},
+    normalise::KeepRules,
+    splitter::ListMeta,
 };
 use crate::{
     Error,
-    archive::{ArchiveWriter, Fidelity, ObjectKey, TypeRecord, TypeTotals, TypeWriter},
+    archive::{ArchiveWriter, ObjectKey, TypeRecord, TypeWriter},
 };
 
 /// How often a type is read from its beginning before it is given up.
 const PASSES_MAX: u32 = 8;
-/// How much of a type that comes in no order is held to be sorted.
-const GATHERED_BYTES_MAX: usize = 64 << 20;
-/// How many malformed objects of one type are named.
-const MALFORMED_NAMED_MAX: u64 = 20;
+pub(super) use self::outcome::unavailable;
 
 /// What all types of one capture share.
 pub(super) struct Shared {
@@ -180,9 +177,10 @@ impl TypeRun {
         let mut position = self.beginning();
         loop {
             let stop = match self.pass(&mut position).await {
-                Ok(()) => match self.write_gathered().await? {
-                    () => return self.finished().await,
-                },
+                Ok(()) => {
+                    self.write_gathered().await?;
+                    return self.finished().await;
+                }
                 Err(Stop::Fatal(error)) => return Err(error),
                 Err(stop) => stop,
             };
@@ -242,177 +240,6 @@ impl TypeRun {
         if self.revision.is_none() {
             self.revision = Some(meta.resource_version.clone());
         }
-    }
-
-    /// Reads one page, again where that may help.
-    async fn page(&mut self, request: &ListRequest) -> Result<ListMeta, Stop> {
-        let mut tries = 0;
-        loop {
-            let seen_before = self.last_seen.clone();
-            let error = match self.page_once(request).await {
-                Ok(meta) => {
-                    self.floor = None;
-                    return Ok(meta);
-                }
-                Err(Stop::List(error)) => error,
-                Err(stop) => return Err(stop),
-            };
-            tries += 1;
-            let Some(wait) = wait_before_retry(&error, tries) else {
-                return Err(Stop::List(error));
-            };
-            tracing::debug!(path = request.path, %error, tries, "a page is asked for again");
-            tokio::time::sleep(wait).await;
-            if request.at == At::Latest && self.last_seen != seen_before {
-                return Err(Stop::Torn);
-            }
-            self.floor.clone_from(&self.last_seen);
-        }
-    }
-
-    async fn page_once(&mut self, request: &ListRequest) -> Result<ListMeta, Stop> {
-        let lister = Arc::clone(&self.shared.lister);
-        let mut body = lister.page(request.clone()).await?;
-        let mut splitter = ListSplitter::new();
-        let mut previous = None;
-        while let Some(bytes) = body.try_next().await? {
-            splitter.feed(&bytes);
-            drop(bytes);
-            while let Some(item) = splitter.next_item().map_err(|e| malformed(&e))? {
-                self.take(item, &mut previous).await?;
-            }
-        }
-        Ok(splitter.finish().map_err(|e| malformed(&e))?)
-    }
-
-    /// Takes one item; `previous` is the one before it in the same page.
-    async fn take(&mut self, item: &[u8], previous: &mut Option<ObjectKey>) -> Result<(), Stop> {
-        let object = match Shallow::parse(item) {
-            Ok(object) if self.chosen.served.namespaced && object.namespace.is_empty() => {
-                self.malformed(&object.name, "it has no metadata.namespace");
-                return Ok(());
-            }
-            Ok(object) => object,
-            Err(Malformed(message)) => {
-                self.malformed("", &message);
-                return Ok(());
-            }
-        };
-        let key = ObjectKey::new(&*object.namespace, &*object.name);
-        if self.gathered.is_none() {
-            let after = |last: &Option<ObjectKey>| last.as_ref().is_none_or(|last| *last < key);
-            if !after(previous) {
-                return Err(Stop::Unordered);
-            }
-            if !after(&self.floor) {
-                *previous = Some(key);
-                return Ok(());
-            }
-            if !after(&self.last_seen) {
-                return Err(Stop::Unordered);
-            }
-        }
-        *previous = Some(key.clone());
-        self.last_seen = Some(key.clone());
-        if !self.keeps(&object) {
-            return Ok(());
-        }
-        self.stable.clear();
-        self.volatile.clear();
-        object.write_stable(
-            &self.api_version,
-            &self.chosen.served.kind,
-            &mut self.stable,
-        );
-        object.write_volatile(&mut self.volatile);
-        if self.stable.len().max(self.volatile.len()) > CHUNK_BYTES_MAX {
-            let name = key.to_string();
-            self.malformed(&name, "it is larger than 4 MiB, more than etcd takes");
-            return Ok(());
-        }
-        let additions = self.shared.additions;
-        if additions || matters_always(&self.chosen) {
-            let name = type_name(&self.chosen);
-            self.shared
-                .facts()
-                .learn(name, &object, &self.stable, additions);
-        }
-        self.keep(key).await
-    }
-
-    fn keeps(&self, object: &Shallow<'_>) -> bool {
-        let name = type_name(&self.chosen);
-        if verdict(name, object, &self.shared.rules) != Verdict::Keep {
-            return false;
-        }
-        if (name.group, name.resource) == ("", "endpoints") {
-            return !self.shared.facts().selected_by_service(object);
-        }
-        self.chosen.taken == Taken::Whole
-            || self
-                .shared
-                .facts()
-                .needs(name, object, &self.shared.rules.selector)
-    }
-
-    /// Stores the columns that were just written, now or once they are sorted.
-    async fn keep(&mut self, key: ObjectKey) -> Result<(), Stop> {
-        if let Some(gathered) = &mut self.gathered {
-            gathered.bytes += self.stable.len() + self.volatile.len();
-            if gathered.bytes > GATHERED_BYTES_MAX {
-                return Err(Stop::TooLargeToSort);
-            }
-            gathered
-                .objects
-                .push((key, self.stable.clone(), self.volatile.clone()));
-            return Ok(());
-        }
-        let bytes = (self.stable.len() + self.volatile.len()) as u64;
-        self.writer
-            .push(key, &self.stable, &self.volatile)
-            .await
-            .map_err(Stop::Fatal)?;
-        self.count(bytes);
-        Ok(())
-    }
-
-    fn count(&mut self, bytes: u64) {
-        self.stored.0 += 1;
-        self.stored.1 += bytes;
-        self.shared.progress.object_done(bytes);
-    }
-
-    /// Writes what was gathered, in order; of two objects of one name the later.
-    async fn write_gathered(&mut self) -> Result<(), Error> {
-        let Some(gathered) = self.gathered.take() else {
-            return Ok(());
-        };
-        let mut objects = gathered.objects;
-        // Stable, so that the later of two equal keys stays the later.
-        objects.sort_by(|a, b| a.0.cmp(&b.0));
-        objects.reverse();
-        objects.dedup_by(|a, b| a.0 == b.0);
-        objects.reverse();
-        let wanted = self.sifts_roles().then(|| {
-            let roles = objects
-                .iter()
-                .map(|(key, stable, _)| RoleFacts::read(&key.name, stable))
-                .collect::<Vec<_>>();
-            self.shared.facts().needed_roles(&roles)
-        });
-        let wanted = |name: &str| {
-            wanted
-                .as_ref()
-                .is_none_or(|w: &BTreeSet<_>| w.contains(name))
-        };
-        for (key, stable, volatile) in objects {
-            if wanted(&key.name) {
-                let bytes = (stable.len() + volatile.len()) as u64;
-                self.writer.push(key, &stable, &volatile).await?;
-                self.count(bytes);
-            }
-        }
-        Ok(())
     }
 
     /// Decides what follows on a pass that ended early.
@@ -528,18 +355,6 @@ impl TypeRun {
         self.shared.progress.take_back(objects, bytes);
     }
 
-    fn malformed(&mut self, name: &str, message: &str) {
-        self.malformed += 1;
-        if self.malformed <= MALFORMED_NAMED_MAX {
-            let subject = format!("{} {name}", id_of(&self.chosen));
-            self.problems.push(Problem::error(
-                Reason::MalformedObject,
-                subject.trim_end(),
-                message,
-            ));
-        }
-    }
-
     /// Only ClusterRoles of which some are needed: which ones is known once all
     /// are, for they are aggregated from one another.
     fn sifts_roles(&self) -> bool {
@@ -551,125 +366,8 @@ impl TypeRun {
         say(&self.chosen, error)
     }
 
-    async fn finished(self) -> Result<TypeResult, Error> {
-        let Self {
-            writer,
-            chosen,
-            fuzzy,
-            revision,
-            mut problems,
-            malformed,
-            version,
-            version_problem,
-            ..
-        } = self;
-        let totals = writer.finish().await?;
-        let id = id_of(&chosen).to_string();
-        if malformed > MALFORMED_NAMED_MAX {
-            let more = format!(
-                "{} more objects are malformed",
-                malformed - MALFORMED_NAMED_MAX
-            );
-            problems.push(Problem::error(Reason::MalformedObject, &*id, &more));
-        }
-        let used = &chosen.served.served_versions[version];
-        if let Some(why) = version_problem {
-            let text = format!("read in version {used}: {why}");
-            problems.push(Problem::warning(Reason::TypeUnavailable, &*id, &text));
-        }
-        let fidelity = match fuzzy {
-            None => Fidelity::Exact,
-            Some(why) => {
-                let at = revision.as_deref().unwrap_or("unknown");
-                let reason = format!("{why}; read at revision {at}");
-                problems.push(Problem::warning(Reason::TypeFuzzy, &*id, &reason));
-                Fidelity::Fuzzy { reason }
-            }
-        };
-        let mut record = record(&chosen, fidelity, totals);
-        record.version.clone_from(used);
-        record.resource_version = revision;
-        Ok(TypeResult {
-            record: Some(record),
-            problems,
-        })
-    }
-
     fn unavailable(mut self, reason: &str) -> TypeResult {
         self.take_back();
-        unavailable(&self.chosen, reason)
-    }
-}
-
-/// The result of a type that cannot be read.
-pub(super) fn unavailable(chosen: &Chosen, reason: &str) -> TypeResult {
-    let fidelity = Fidelity::Unavailable {
-        reason: reason.to_owned(),
-    };
-    let text = format!("it was not saved: {reason}");
-    TypeResult {
-        record: Some(record(chosen, fidelity, TypeTotals::default())),
-        problems: vec![Problem::error(
-            Reason::TypeUnavailable,
-            id_of(chosen).to_string(),
-            &text,
-        )],
-    }
-}
-
-/// The error's words, but for a Secret's: those could quote it.
-fn say(chosen: &Chosen, error: &ListError) -> String {
-    if chosen.served.group.is_empty() && chosen.served.resource == "secrets" {
-        return match error {
-            ListError::Denied { .. } => "listing it is not permitted",
-            ListError::Transport { .. } => "the connection broke",
-            ListError::Throttled { .. } => "the API server is overloaded",
-            _ => "the API server could not list it",
-        }
-        .to_owned();
-    }
-    error.to_string()
-}
-
-fn id_of(chosen: &Chosen) -> crate::archive::TypeId {
-    crate::archive::TypeId::new(&*chosen.served.group, &*chosen.served.resource)
-}
-
-fn type_name(chosen: &Chosen) -> TypeName<'_> {
-    TypeName {
-        group: &chosen.served.group,
-        resource: &chosen.served.resource,
-        namespaced: chosen.served.namespaced,
-        added: chosen.taken == Taken::Needed,
-    }
-}
-
-/// Whether something is learned of the type in every capture.
-fn matters_always(chosen: &Chosen) -> bool {
-    chosen.served.group.is_empty()
-        && matches!(
-            &*chosen.served.resource,
-            "persistentvolumeclaims" | "services"
-        )
-}
-
-fn record(chosen: &Chosen, fidelity: Fidelity, totals: TypeTotals) -> TypeRecord {
-    let TypeTotals {
-        objects,
-        bytes,
-        tree,
-    } = totals;
-    TypeRecord {
-        group: chosen.served.group.clone(),
-        version: chosen.served.version.clone(),
-        served_versions: chosen.served.served_versions.clone(),
-        kind: chosen.served.kind.clone(),
-        resource: chosen.served.resource.clone(),
-        namespaced: chosen.served.namespaced,
-        fidelity,
-        resource_version: None,
-        objects,
-        bytes,
-        tree,
+        outcome::unavailable(&self.chosen, reason)
     }
 }

@@ -76,11 +76,19 @@ impl FakeCluster {
     }
 
     pub(super) fn put(&self, path: &str, object: Value) {
-        self.state().lists.entry(path.to_owned()).or_default().push(object);
+        self.state()
+            .lists
+            .entry(path.to_owned())
+            .or_default()
+            .push(object);
     }
 
     pub(super) fn fault(&self, path: &str, faults: impl IntoIterator<Item = Fault>) {
-        self.state().faults.entry(path.to_owned()).or_default().extend(faults);
+        self.state()
+            .faults
+            .entry(path.to_owned())
+            .or_default()
+            .extend(faults);
     }
 
     /// Everything below `path`, of one namespace where it names one.
@@ -96,7 +104,8 @@ impl FakeCluster {
         };
         let all = state.lists.get(&format!("{root}/{resource}"));
         let all = all.into_iter().flatten().cloned();
-        all.filter(|o| o["metadata"]["namespace"] == namespace).collect()
+        all.filter(|o| o["metadata"]["namespace"] == namespace)
+            .collect()
     }
 }
 
@@ -116,10 +125,21 @@ impl Lister for FakeCluster {
             At::Continue(token) => token.parse().unwrap(),
             _ => 0,
         };
-        let page: Vec<_> = objects.iter().skip(offset).take(PAGE.min(request.limit as usize)).collect();
+        let page: Vec<_> = objects
+            .iter()
+            .skip(offset)
+            .take(PAGE.min(request.limit as usize))
+            .collect();
         let next = offset + page.len();
-        let token = if next < objects.len() { next.to_string() } else { String::new() };
-        let revision = state.elsewhere.get(&request.path).map_or(REVISION, String::as_str);
+        let token = if next < objects.len() {
+            next.to_string()
+        } else {
+            String::new()
+        };
+        let revision = state
+            .elsewhere
+            .get(&request.path)
+            .map_or(REVISION, String::as_str);
         let body = json!({"kind": "List", "items": page, "metadata": {"resourceVersion": revision,
             "continue": token, "remainingItemCount": objects.len() - next}});
         let mut bytes = serde_json::to_vec(&body).unwrap();
