@@ -71,7 +71,31 @@ impl Plan {
         let broken =
             |error: std::io::Error| Error::Internal(format!("cannot write {WHAT}: {error}"));
         let mut out = GzEncoder::new(Vec::new(), Compression::fast());
-        let head = Head {
+        let head = self.head();
+        write_line(&mut out, &head).map_err(broken)?;
+        for entry in &self.entries {
+            write_line(&mut out, &self.line(entry)).map_err(broken)?;
+        }
+        out.finish().map_err(broken)
+    }
+
+    /// The plan as one JSON value, for programs: the head with `summary` and
+    /// `entries`.
+    ///
+    /// # Errors
+    /// None in practice: every field has a JSON form.
+    pub fn to_json(&self) -> Result<serde_json::Value, Error> {
+        let broken =
+            |error: serde_json::Error| Error::Internal(format!("cannot write {WHAT}: {error}"));
+        let lines: Vec<Line> = self.entries.iter().map(|entry| self.line(entry)).collect();
+        let mut plan = serde_json::to_value(self.head()).map_err(broken)?;
+        plan["summary"] = serde_json::to_value(self.summary()).map_err(broken)?;
+        plan["entries"] = serde_json::to_value(lines).map_err(broken)?;
+        Ok(plan)
+    }
+
+    fn head(&self) -> Head {
+        Head {
             version: self.version,
             snapshot: self.snapshot.to_string(),
             digest: self.digest.clone(),
@@ -79,12 +103,7 @@ impl Plan {
             types: self.types.clone(),
             left_out: self.left_out.clone(),
             problems: self.problems.clone(),
-        };
-        write_line(&mut out, &head).map_err(broken)?;
-        for entry in &self.entries {
-            write_line(&mut out, &self.line(entry)).map_err(broken)?;
         }
-        out.finish().map_err(broken)
     }
 
     /// Reads a document.

@@ -351,6 +351,13 @@ fn a_plan_survives_its_document_and_equal_plans_have_equal_bytes() {
     assert_eq!(Plan::from_bytes(&bytes).unwrap(), plan);
     assert!(Plan::from_bytes(&bytes[..bytes.len() / 2]).is_err());
     assert!(Plan::from_bytes(b"").is_err());
+    let json = plan.to_json().unwrap();
+    assert_eq!(json["digest"], plan.digest.as_str());
+    assert_eq!(
+        json["entries"].as_array().unwrap().len(),
+        plan.entries.len()
+    );
+    assert_eq!(json["summary"]["withhold"], 4);
 }
 
 #[test]

@@ -102,6 +102,7 @@ impl Mapper {
             return Vec::new();
         }
         let mut findings = Findings::default();
+        text::report_trust(self, kind, body, &mut findings.notes);
         self.map_places(group, kind, body, &mut findings);
         embedded::map_secret(self, group, kind, body, &mut findings);
         self.map_last_applied(group, kind, body, &mut findings);

@@ -556,6 +556,21 @@ fn text_without_a_known_meaning_is_reported_and_not_rewritten() {
 }
 
 #[test]
+fn trust_from_outside_the_cluster_is_reported() {
+    let account = |namespace: &str| {
+        json!({"metadata": {"name": "x", "namespace": namespace,
+            "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"}}})
+    };
+    let notes = everything().map("", "ServiceAccount", &mut account("a"));
+    assert!(notes.len() == 1 && notes[0].contains("`a`"), "{notes:?}");
+    assert!(
+        everything()
+            .map("", "ServiceAccount", &mut account("z"))
+            .is_empty()
+    );
+}
+
+#[test]
 fn registries_and_helm_releases_inside_secrets_are_mapped() {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;

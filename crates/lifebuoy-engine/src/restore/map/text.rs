@@ -82,6 +82,31 @@ pub(super) fn report(
     }
 }
 
+/// Annotations that tie a ServiceAccount to an identity outside the cluster.
+const OUTSIDE_IDENTITIES: &[&str] = &[
+    "azure.workload.identity/client-id",
+    "eks.amazonaws.com/role-arn",
+    "iam.gke.io/gcp-service-account",
+];
+
+/// Notes that something outside the cluster trusts this account by the name of
+/// its namespace, which is about to change.
+pub(super) fn report_trust(mapper: &Mapper, kind: &str, captured: &Value, notes: &mut Vec<String>) {
+    let metadata = &captured["metadata"];
+    let namespace = metadata["namespace"].as_str().unwrap_or_default();
+    if kind != "ServiceAccount" || mapper.namespaces.map(namespace).is_none() {
+        return;
+    }
+    let identity = OUTSIDE_IDENTITIES
+        .iter()
+        .find(|annotation| !metadata["annotations"][**annotation].is_null());
+    if let Some(annotation) = identity {
+        notes.push(format!(
+            "by {annotation} something outside the cluster trusts it as an account of namespace `{namespace}`: change the trust there"
+        ));
+    }
+}
+
 /// Collects each `service.namespace.svc` of a renamed namespace, with the namespace.
 fn collect(mapper: &Mapper, text: &str, found: &mut BTreeSet<(String, String)>) {
     const SUFFIX: &str = ".svc";
