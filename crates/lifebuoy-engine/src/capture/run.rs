@@ -248,7 +248,15 @@ async fn read_stage(
         while running.len() < LISTS_IN_FLIGHT
             && let Some((chosen, probed)) = waiting.pop_front()
         {
-            running.spawn(TypeRun::new(Arc::clone(shared), chosen, &probed).run());
+            match type_run::hopeless(&chosen, &probed) {
+                Some(result) => {
+                    shared.progress.type_done();
+                    results.push(result);
+                }
+                None => {
+                    running.spawn(TypeRun::new(Arc::clone(shared), chosen, &probed).run());
+                }
+            }
         }
         let Some(ended) = running.join_next().await else {
             return Ok(());

@@ -304,6 +304,31 @@ async fn a_version_that_cannot_be_converted_is_read_in_another_one() {
     contents(&repo, &captured).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_type_that_no_version_can_be_asked_for_is_given_up_at_once() {
+    let repo = repository().await;
+    let fake = Arc::new(cluster(4));
+    fake.serve("example.com", "Ticket", "tickets", true);
+    fake.state()
+        .broken
+        .insert("/apis/example.com/v1/tickets".to_owned());
+    let captured = run(&repo, &fake, &request(Selection::default()))
+        .await
+        .unwrap();
+    assert!(matches!(
+        fidelity(&captured, "tickets.example.com"),
+        Fidelity::Unavailable { .. }
+    ));
+    assert_eq!(captured.point.summary.completeness, Completeness::Partial);
+    assert_eq!(contents(&repo, &captured).await["configmaps"], names(4));
+    let state = fake.state();
+    let asked = state
+        .requests
+        .iter()
+        .filter(|r| r.path.ends_with("tickets"));
+    assert_eq!(asked.count(), 3, "the tries of one request");
+}
+
 #[tokio::test]
 async fn a_type_that_was_deleted_meanwhile_is_no_error() {
     let repo = repository().await;

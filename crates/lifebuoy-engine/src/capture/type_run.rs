@@ -30,7 +30,7 @@ use crate::{
 
 /// How often a type is read from its beginning before it is given up.
 const PASSES_MAX: u32 = 8;
-pub(super) use self::outcome::unavailable;
+pub(super) use self::outcome::{hopeless, unavailable};
 
 /// What all types of one capture share.
 pub(super) struct Shared {

@@ -1,7 +1,7 @@
 //! An API server that serves lists from memory and fails where it is told to.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Mutex, MutexGuard},
 };
 
@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) lists: BTreeMap<String, Vec<Value>>,
     /// Revisions of types that are kept elsewhere.
     pub(super) elsewhere: BTreeMap<String, String>,
+    /// Paths of which nothing can be listed.
+    pub(super) broken: BTreeSet<String>,
     /// Faults by path, one a request.
     pub(super) faults: BTreeMap<String, VecDeque<Fault>>,
     pub(super) requests: Vec<ListRequest>,
@@ -113,6 +115,10 @@ impl Lister for FakeCluster {
     fn page(&self, request: ListRequest) -> BoxFuture<'_, Result<PageBody, ListError>> {
         let mut state = self.state();
         state.requests.push(request.clone());
+        if state.broken.contains(&request.path) {
+            let message = "conversion webhook".to_owned();
+            return async move { Err(ListError::Failed { message }) }.boxed();
+        }
         let fault = match state.faults.get_mut(&request.path) {
             Some(faults) if !request.metadata_only => faults.pop_front().unwrap_or(Fault::None),
             _ => Fault::None,

@@ -8,6 +8,7 @@ use crate::{
     archive::{Fidelity, TypeId, TypeRecord, TypeTotals},
     capture::{
         choose::{Chosen, Taken},
+        domain::{Probed, Standing},
         lister::ListError,
         normalise::TypeName,
     },
@@ -60,6 +61,17 @@ impl TypeRun {
             record: Some(record),
             problems,
         })
+    }
+}
+
+/// The result of a type whose first object could not even be asked for, all
+/// retries included. A type that was not found may be gone: that is looked into.
+pub(in crate::capture) fn hopeless(chosen: &Chosen, probed: &Probed) -> Option<TypeResult> {
+    match &probed.standing {
+        Standing::Unknown(ListError::NotFound { .. }) | Standing::Main | Standing::Elsewhere(_) => {
+            None
+        }
+        Standing::Unknown(error) => Some(unavailable(chosen, &say(chosen, error))),
     }
 }
 
