@@ -18,7 +18,14 @@ pub(crate) fn release() -> Result<()> {
 /// Runs cargo in the workspace; its output goes to the terminal.
 pub(crate) fn cargo(args: &[&str]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).args(args).current_dir(workspace_root()).status()?;
-    ensure!(status.success(), "cargo {} ended with {status}", args.join(" "));
+    let status = Command::new(cargo)
+        .args(args)
+        .current_dir(workspace_root())
+        .status()?;
+    ensure!(
+        status.success(),
+        "cargo {} ended with {status}",
+        args.join(" ")
+    );
     Ok(())
 }

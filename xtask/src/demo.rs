@@ -74,7 +74,8 @@ struct Stage {
 async fn demonstrate() -> Result<Stage> {
     let folder = folder();
     if folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+        fs::remove_dir_all(&folder)
+            .with_context(|| format!("cannot empty {}", folder.display()))?;
     }
     fs::create_dir_all(&folder)?;
     let mut timeline = Timeline::new();
@@ -85,16 +86,24 @@ async fn demonstrate() -> Result<Stage> {
     let s3 = S3Server::start(folder.join("s3")).await?;
     std::os::unix::fs::symlink(s3.bucket_directory(), folder.join("bucket"))?;
     let (a, b) = tokio::try_join!(cluster("a"), cluster("b"))?;
-    timeline.done("two clusters, an S3 server and the operator in each are up", "");
+    timeline.done(
+        "two clusters, an S3 server and the operator in each are up",
+        "",
+    );
 
     sample::deploy(&a.client()).await?;
     prepare_target(&b.client()).await?;
     let before = Picture::read(&a.client(), &application()).await?;
-    timeline.done("the application runs in A", &format!("{} objects to compare", before.len()));
+    timeline.done(
+        "the application runs in A",
+        &format!("{} objects to compare", before.len()),
+    );
 
     let store = Store::at(&s3, "demo");
     for (installation, name) in [(&a, "A"), (&b, "B")] {
-        store.declare(&installation.client(), OPERATOR_NAMESPACE, "demo").await?;
+        store
+            .declare(&installation.client(), OPERATOR_NAMESPACE, "demo")
+            .await?;
         repository_ready(&installation.client(), OPERATOR_NAMESPACE, "demo", LIMIT)
             .await
             .with_context(|| format!("the repository is not ready in {name}"))?;
@@ -103,14 +112,25 @@ async fn demonstrate() -> Result<Stage> {
 
     save(&a, &mut timeline).await?;
     drop(a);
-    timeline.done("cluster A is lost", "its API server and its etcd are killed");
+    timeline.done(
+        "cluster A is lost",
+        "its API server and its etcd are killed",
+    );
 
     let done = run(&b.client(), OPERATOR_NAMESPACE, remapped(), LIMIT).await?;
-    ensure!(done.complete(), "the restore ended with {}: {:?}", done.verdict(), done.status);
+    ensure!(
+        done.complete(),
+        "the restore ended with {}: {:?}",
+        done.verdict(),
+        done.status
+    );
     let counts = done.status.map(|status| status.counts).unwrap_or_default();
     timeline.done(
         "the application is restored in B, remapped",
-        &format!("{} created, {} skipped, {} failed", counts.created, counts.skipped, counts.failed),
+        &format!(
+            "{} created, {} skipped, {} failed",
+            counts.created, counts.skipped, counts.failed
+        ),
     );
 
     let expected = before.expected(&remapping());
@@ -118,11 +138,19 @@ async fn demonstrate() -> Result<Stage> {
     let different = differences(&expected, &found);
     timeline.done(
         "what was in A and what is in B are compared",
-        &format!("{} objects, {} differences", expected.len(), different.len()),
+        &format!(
+            "{} objects, {} differences",
+            expected.len(),
+            different.len()
+        ),
     );
     timeline.print();
     print_comparison(&before, &different);
-    Ok(Stage { succeeded: different.is_empty(), _b: b, _s3: s3 })
+    Ok(Stage {
+        succeeded: different.is_empty(),
+        _b: b,
+        _s3: s3,
+    })
 }
 
 async fn cluster(name: &str) -> Result<Installation> {
@@ -147,33 +175,66 @@ async fn save(a: &Installation, timeline: &mut Timeline) -> Result<()> {
             suspend: false,
             starting_deadline_seconds: None,
             concurrency_policy: ConcurrencyPolicy::Forbid,
-            template: BackupTemplate { metadata: TemplateMetadata::default(), spec },
-            retention: Retention { keep_last: Some(10) },
+            template: BackupTemplate {
+                metadata: TemplateMetadata::default(),
+                spec,
+            },
+            retention: Retention {
+                keep_last: Some(10),
+            },
             successful_backups_history_limit: 3,
             failed_backups_history_limit: 3,
         },
     );
     create(&client, OPERATOR_NAMESPACE, schedule).await?;
-    until(&client, OPERATOR_NAMESPACE, "every-minute", LIMIT, |schedule: &Schedule| {
-        schedule.status.as_ref().is_some_and(|status| !status.active.is_empty() || status.last_successful_time.is_some())
-    })
+    until(
+        &client,
+        OPERATOR_NAMESPACE,
+        "every-minute",
+        LIMIT,
+        |schedule: &Schedule| {
+            schedule.status.as_ref().is_some_and(|status| {
+                !status.active.is_empty() || status.last_successful_time.is_some()
+            })
+        },
+    )
     .await?;
-    timeline.done("the Schedule's tick has come", "at most a minute of waiting");
-    until(&client, OPERATOR_NAMESPACE, "every-minute", LIMIT, |schedule: &Schedule| {
-        schedule.status.as_ref().is_some_and(|status| status.last_successful_time.is_some())
-    })
+    timeline.done(
+        "the Schedule's tick has come",
+        "at most a minute of waiting",
+    );
+    until(
+        &client,
+        OPERATOR_NAMESPACE,
+        "every-minute",
+        LIMIT,
+        |schedule: &Schedule| {
+            schedule
+                .status
+                .as_ref()
+                .is_some_and(|status| status.last_successful_time.is_some())
+        },
+    )
     .await?;
     let points = lifebuoy_scenarios::points(&client, OPERATOR_NAMESPACE).await?;
-    let point = points.first().context("the backup left no recovery point")?;
+    let point = points
+        .first()
+        .context("the backup left no recovery point")?;
     timeline.done(
         "the Schedule has taken a backup",
-        &format!("{} objects, {:?}, {:?}", point.spec.objects, point.spec.completeness, point.spec.consistency),
+        &format!(
+            "{} objects, {:?}, {:?}",
+            point.spec.objects, point.spec.completeness, point.spec.consistency
+        ),
     );
     Ok(())
 }
 
 fn names(from: &str, to: &str) -> Vec<NameMapping> {
-    vec![NameMapping { from: from.to_owned(), to: to.to_owned() }]
+    vec![NameMapping {
+        from: from.to_owned(),
+        to: to.to_owned(),
+    }]
 }
 
 fn remapped() -> Restore {

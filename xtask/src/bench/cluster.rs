@@ -30,15 +30,27 @@ pub(super) async fn measure(options: &Options, objects: usize) -> Result<Figures
     let store = Store::at(&s3, "bench").through(proxy.endpoint());
     let a = cluster("a", &store, &folder).await?;
     let access = a.cluster.access()?;
-    let mut figures =
-        Figures { objects, big_secrets: options.big_secrets, ..Figures::default() };
+    let mut figures = Figures {
+        objects,
+        big_secrets: options.big_secrets,
+        ..Figures::default()
+    };
 
     say("filling the cluster: this is the create floor");
-    let spec = LoadSpec { objects, seed: options.seed };
+    let spec = LoadSpec {
+        objects,
+        seed: options.seed,
+    };
     figures.create_floor_s = create_floor(&access, spec).await?.duration.as_secs_f64();
     if options.big_secrets > 0 {
-        create_big_secrets(&access, "big", options.big_secrets, BIG_SECRET_BYTES, options.seed)
-            .await?;
+        create_big_secrets(
+            &access,
+            "big",
+            options.big_secrets,
+            BIG_SECRET_BYTES,
+            options.seed,
+        )
+        .await?;
     }
     settle().await;
 
@@ -51,7 +63,10 @@ pub(super) async fn measure(options: &Options, objects: usize) -> Result<Figures
     }
     figures.list_floor_s = median(&floors);
 
-    let bench = Bench { installation: &a, proxy: &proxy };
+    let bench = Bench {
+        installation: &a,
+        proxy: &proxy,
+    };
     say("first backup");
     let first = bench.backups("backup", 1).await?;
     figures.objects_saved = first.1;
@@ -71,7 +86,12 @@ pub(super) async fn measure(options: &Options, objects: usize) -> Result<Figures
     say("a restore into an empty cluster");
     let b = cluster("b", &store, &folder).await?;
     settle().await;
-    let restored = Bench { installation: &b, proxy: &proxy }.restore(&saved_by).await?;
+    let restored = Bench {
+        installation: &b,
+        proxy: &proxy,
+    }
+    .restore(&saved_by)
+    .await?;
     figures.restore_s = median(&restored.wall_s);
     figures.peak_memory_mib = peak_a.max(peak_mib(&b)?);
     figures.phases = vec![first.0, unchanged, changed, restored];
@@ -97,7 +117,10 @@ impl Bench<'_> {
     /// Runs backups one after another; gives the figures and the objects saved.
     async fn backups(&self, name: &str, runs: usize) -> Result<(Phase, i64)> {
         let client = self.installation.client();
-        let mut phase = Phase { name: name.to_owned(), ..Phase::default() };
+        let mut phase = Phase {
+            name: name.to_owned(),
+            ..Phase::default()
+        };
         let mut objects = 0;
         for number in 0..runs {
             let meter = Meter::start(self, &client).await?;
@@ -112,7 +135,10 @@ impl Bench<'_> {
 
     async fn restore(&self, saved_by: &str) -> Result<Phase> {
         let client = self.installation.client();
-        let mut phase = Phase { name: "restore".to_owned(), ..Phase::default() };
+        let mut phase = Phase {
+            name: "restore".to_owned(),
+            ..Phase::default()
+        };
         let mut request = restore("everything", newest_of("main", saved_by));
         request.spec.selection.namespaces = vec!["load-*".to_owned(), "big".to_owned()];
         let meter = Meter::start(self, &client).await?;
@@ -134,7 +160,11 @@ impl Meter {
     async fn start(bench: &Bench<'_>, client: &Client) -> Result<Self> {
         let api = api_requests(client).await?;
         bench.proxy.reset();
-        Ok(Self { cpu: cpu(bench.installation)?, api, start: Instant::now() })
+        Ok(Self {
+            cpu: cpu(bench.installation)?,
+            api,
+            start: Instant::now(),
+        })
     }
 
     async fn stop(self, bench: &Bench<'_>, client: &Client, phase: &mut Phase) -> Result<()> {
@@ -159,9 +189,18 @@ async fn api_requests(client: &Client) -> Result<BTreeMap<String, u64>> {
     let request = http::Request::get("/metrics").body(Vec::new())?;
     let metrics = client.request_text(request).await?;
     let mut counts = BTreeMap::new();
-    for line in metrics.lines().filter(|line| line.starts_with("apiserver_request_total{")) {
-        let verb = line.split("verb=\"").nth(1).and_then(|rest| rest.split('"').next());
-        let count = line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+    for line in metrics
+        .lines()
+        .filter(|line| line.starts_with("apiserver_request_total{"))
+    {
+        let verb = line
+            .split("verb=\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next());
+        let count = line
+            .rsplit(' ')
+            .next()
+            .and_then(|value| value.parse::<f64>().ok());
         if let (Some(verb), Some(count)) = (verb, count) {
             *counts.entry(verb.to_owned()).or_default() += count as u64;
         }
@@ -170,14 +209,23 @@ async fn api_requests(client: &Client) -> Result<BTreeMap<String, u64>> {
 }
 
 fn cpu(installation: &Installation) -> Result<Duration> {
-    let processes = installation.replicas().iter().filter_map(|replica| replica.process());
-    processes.map(|process| Ok(process.usage()?.processor)).sum()
+    let processes = installation
+        .replicas()
+        .iter()
+        .filter_map(|replica| replica.process());
+    processes
+        .map(|process| Ok(process.usage()?.processor))
+        .sum()
 }
 
 fn peak_mib(installation: &Installation) -> Result<f64> {
-    let processes = installation.replicas().iter().filter_map(|replica| replica.process());
-    let peaks: Vec<u64> =
-        processes.map(|process| Ok(process.usage()?.peak_bytes)).collect::<Result<_>>()?;
+    let processes = installation
+        .replicas()
+        .iter()
+        .filter_map(|replica| replica.process());
+    let peaks: Vec<u64> = processes
+        .map(|process| Ok(process.usage()?.peak_bytes))
+        .collect::<Result<_>>()?;
     Ok(peaks.into_iter().max().unwrap_or(0) as f64 / (1024.0 * 1024.0))
 }
 

@@ -82,14 +82,30 @@ impl Figures {
         let mut row = |name: &str, value: f64, note: &str| {
             let _ = writeln!(text, "  {name:<28} {value:>9.2}  {note}");
         };
-        row("list floor, s", self.list_floor_s, "every page of every type over one connection");
-        row("create floor, s", self.create_floor_s, "plain creates over 24 connections");
+        row(
+            "list floor, s",
+            self.list_floor_s,
+            "every page of every type over one connection",
+        );
+        row(
+            "create floor, s",
+            self.create_floor_s,
+            "plain creates over 24 connections",
+        );
         row("backup, s", self.backup_s, &times(self.backup_per_floor));
-        row("backup unchanged, s", self.backup_unchanged_s, &times(self.backup_unchanged_per_floor));
+        row(
+            "backup unchanged, s",
+            self.backup_unchanged_s,
+            &times(self.backup_unchanged_per_floor),
+        );
         row("  its PUTs", self.backup_unchanged_puts as f64, "");
         row("backup after 1 % changed, s", self.backup_changed_s, "");
         row("restore, s", self.restore_s, &times(self.restore_per_floor));
-        row("peak memory, MiB", self.peak_memory_mib, "the largest operator process");
+        row(
+            "peak memory, MiB",
+            self.peak_memory_mib,
+            "the largest operator process",
+        );
         for phase in &self.phases {
             let _ = writeln!(text, "  {}", phase.line());
         }

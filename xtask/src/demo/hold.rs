@@ -47,7 +47,9 @@ pub(super) fn run_and_leave(folder: &Path) -> Result<ExitCode> {
     for line in BufReader::new(output).lines() {
         let line = line?;
         if let Some(result) = line.strip_prefix(FINISHED) {
-            say("The clusters go on running: KUBECONFIG=target/demo/b.kubeconfig kubectl get pods -A");
+            say(
+                "The clusters go on running: KUBECONFIG=target/demo/b.kubeconfig kubectl get pods -A",
+            );
             say("Stop them with: cargo xtask demo --stop");
             return Ok(ExitCode::from(u8::from(result != "true")));
         }

@@ -13,14 +13,22 @@ pub(crate) struct Timeline {
 impl Timeline {
     pub(crate) fn new() -> Self {
         let now = Instant::now();
-        Self { start: now, last: now, steps: Vec::new() }
+        Self {
+            start: now,
+            last: now,
+            steps: Vec::new(),
+        }
     }
 
     /// Ends a step: says so at once, and keeps it for the table.
     pub(crate) fn done(&mut self, what: &str, detail: &str) {
         let took = self.last.elapsed();
         self.last = Instant::now();
-        let what = if detail.is_empty() { what.to_owned() } else { format!("{what} ({detail})") };
+        let what = if detail.is_empty() {
+            what.to_owned()
+        } else {
+            format!("{what} ({detail})")
+        };
         say(&format!("{:>7.1} s  {what}", took.as_secs_f64()));
         self.steps.push((self.start.elapsed(), took, what));
     }
@@ -30,7 +38,11 @@ impl Timeline {
         say("");
         say("   AT      TOOK     WHAT");
         for (at, took, what) in &self.steps {
-            say(&format!("{:>6.1} s {:>7.1} s  {what}", at.as_secs_f64(), took.as_secs_f64()));
+            say(&format!(
+                "{:>6.1} s {:>7.1} s  {what}",
+                at.as_secs_f64(),
+                took.as_secs_f64()
+            ));
         }
     }
 }
