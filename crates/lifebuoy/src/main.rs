@@ -1,1 +1,8 @@
-fn main() {}
+//! The `lifebuoy` command.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lifebuoy_cli::main(lifebuoy_cli::Program::Lifebuoy)
+}
