@@ -7,7 +7,9 @@ use lifebuoy_testkit::tools::workspace_root;
 
 /// Builds the `lifebuoy` binary in the profile of tests.
 pub(crate) fn operator() -> Result<()> {
-    cargo(&["build", "--package", "lifebuoy"])
+    // Together with this program, which is there already: cargo then takes the
+    // dependencies as they were built for it.
+    cargo(&["build", "--package", "lifebuoy", "--package", "xtask", "--bins"])
 }
 
 /// Builds the `lifebuoy` binary as it is released.

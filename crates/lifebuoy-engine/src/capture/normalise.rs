@@ -157,9 +157,7 @@ fn own(t: TypeName<'_>, object: &Shallow<'_>, rules: &KeepRules) -> bool {
     let Some(own) = rules.own_namespace.as_deref() else {
         return false;
     };
-    if (t.group, t.resource) == ("", "namespaces") {
-        return object.name == own;
-    }
+    // The Namespace itself is saved: what comes back needs it.
     let comes_back = t.group == GROUP && matches!(t.resource, "repositories" | "schedules");
     t.namespaced && object.namespace == own && !comes_back
 }
