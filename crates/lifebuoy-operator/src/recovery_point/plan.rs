@@ -163,7 +163,7 @@ mod tests {
 
     fn point(cluster: &str, schedule: &str, seq: u64) -> Point {
         let mut session = [0; 16];
-        session[..8].copy_from_slice(&seq.to_be_bytes());
+        session[..8].copy_from_slice(&seq.rotate_left(32).to_be_bytes());
         session[8] = cluster.len() as u8;
         Point {
             snapshot: Snapshot {
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn names_are_valid_whatever_a_summary_says() {
-        let mut odd = point("Ä/../x", "a_b.C", 0x1234_5678_9abc_def0);
+        let mut odd = point("Ä/../x", "a_b.C", 0x9abc_def0_1234_5678);
         assert_eq!(
             name(&odd),
             "x-a-b-c-20261123230000-12345678".replace("230000", &time(&odd))

@@ -192,10 +192,10 @@ mod tests {
     #[test]
     fn a_tick_has_one_name() {
         let tick = at("2026-11-23T10:00:00Z");
-        assert_eq!(backup_name("nightly", tick), "nightly-29924760");
+        assert_eq!(backup_name("nightly", tick), "nightly-29923800");
         assert_eq!(
             backup_name("nightly", tick + TimeDelta::seconds(59)),
-            "nightly-29924760"
+            "nightly-29923800"
         );
     }
 }

@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn a_tick_makes_one_backup_as_the_policy_says() {
         let running = [backup("hourly-1")];
-        let this_one = [backup("hourly-29924760")];
+        let this_one = [backup("hourly-29923800")];
         for (policy, backups, now, expected) in [
             (
                 "Forbid",
@@ -261,13 +261,13 @@ mod tests {
                 "Forbid",
                 &[],
                 "2026-11-23T10:00:01Z",
-                "Scheduling create=hourly-29924760 cancel= missed=0",
+                "Scheduling create=hourly-29923800 cancel= missed=0",
             ),
             (
                 "Forbid",
                 &[],
                 "2026-11-23T12:00:01Z",
-                "TicksMissed create=hourly-29924880 cancel= missed=2",
+                "TicksMissed create=hourly-29923920 cancel= missed=2",
             ),
             (
                 "Forbid",
@@ -279,20 +279,20 @@ mod tests {
                 "Allow",
                 &running,
                 "2026-11-23T10:00:01Z",
-                "Scheduling create=hourly-29924760 cancel= missed=0",
+                "Scheduling create=hourly-29923800 cancel= missed=0",
             ),
             (
                 "Replace",
                 &running,
                 "2026-11-23T10:00:01Z",
-                "Scheduling create=hourly-29924760 cancel=hourly-1 missed=0",
+                "Scheduling create=hourly-29923800 cancel=hourly-1 missed=0",
             ),
             // Created before, but the status was not written: creating again is harmless.
             (
                 "Forbid",
                 &this_one,
                 "2026-11-23T10:00:01Z",
-                "Scheduling create=hourly-29924760 cancel= missed=0",
+                "Scheduling create=hourly-29923800 cancel= missed=0",
             ),
         ] {
             assert_eq!(
