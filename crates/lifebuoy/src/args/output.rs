@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 #[derive(Args, Debug, Clone, Copy)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
     /// The form of the output.
     #[arg(

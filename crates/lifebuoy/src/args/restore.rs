@@ -11,7 +11,8 @@ use super::{Named, OutputArgs, RemapArgs, SelectionArgs, StoreArgs, WaitArgs};
 pub(crate) enum RestoreCommand {
     /// Show what a restore would do, and change nothing.
     ///
-    /// Prints the plan and its digest; `restore create --plan-digest` runs that plan and no other.
+    /// Prints the plan and its digest, with `-o name` the digest alone; `restore create --plan-digest`
+    /// runs that plan and no other.
     Plan(Box<RestoreRequest>),
     /// Replay a recovery point into this cluster.
     ///
@@ -28,9 +29,6 @@ pub(crate) enum RestoreCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct CreateRestore {
-    #[command(flatten)]
-    pub(crate) request: RestoreRequest,
-
     /// Run only if the plan of now has this digest.
     #[arg(long, value_name = "DIGEST", value_parser = digest)]
     pub(crate) plan_digest: Option<String>,
@@ -38,6 +36,9 @@ pub(crate) struct CreateRestore {
     /// Run once more what ran already; the token is any word that was not used for it before.
     #[arg(long, value_name = "TOKEN")]
     pub(crate) rerun: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) request: RestoreRequest,
 }
 
 /// What `plan` and `create` have in common.
@@ -45,9 +46,6 @@ pub(crate) struct CreateRestore {
 pub(crate) struct RestoreRequest {
     /// The name of the Restore; without it, one is made up. Direct work has none.
     pub(crate) name: Option<String>,
-
-    #[command(flatten)]
-    pub(crate) from: FromArgs,
 
     /// A file with a Restore or with its spec; the other options change what it says.
     #[arg(short = 'f', long, value_name = "FILE")]
@@ -61,6 +59,8 @@ pub(crate) struct RestoreRequest {
     #[arg(long, value_name = "POLICY")]
     pub(crate) volumes: Option<RestoreVolumeArg>,
 
+    #[command(flatten)]
+    pub(crate) from: FromArgs,
     #[command(flatten)]
     pub(crate) remap: RemapArgs,
     #[command(flatten)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 #[derive(Args, Debug, Clone, Copy)]
+#[command(next_help_heading = "Waiting")]
 pub(crate) struct WaitArgs {
     /// Follow the request until it has ended. Direct work is always followed.
     #[arg(long)]
