@@ -63,7 +63,8 @@ pub struct Outcome {
     pub message: Box<str>,
 }
 
-/// How long a wave took.
+/// How long a wave took. Waves that are written together count as the first of
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Timing {
@@ -71,7 +72,7 @@ pub struct Timing {
     pub wave: u8,
     /// Objects that were written in it.
     pub objects: u64,
-    /// From its first request to that of the next wave, in milliseconds.
+    /// From its first request to that of the next one, in milliseconds.
     pub millis: u64,
 }
 

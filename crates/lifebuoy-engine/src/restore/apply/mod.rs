@@ -8,6 +8,7 @@
 //! May be stopped at any moment and called again with the same plan: whatever
 //! carries the stamp of this restore is its own work.
 
+mod ahead;
 mod answer;
 mod http;
 mod pace;
@@ -15,6 +16,7 @@ mod progress;
 mod run;
 mod send;
 mod source;
+mod stage;
 mod wait;
 mod write;
 

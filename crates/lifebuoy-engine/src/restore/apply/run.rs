@@ -1,19 +1,21 @@
 //! The course of one run: which entry is written when, what waits, and what is
 //! tried again.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use futures::stream::{BoxStream, FuturesUnordered};
+use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use lifebuoy_api::{Problem, Reason};
 use tokio::time::Instant;
 
 use super::ApplyOptions;
+use super::ahead::Ahead;
 use super::answer::Refusal;
 use super::http::Place;
 use super::progress::RestoreProgress;
 use super::source::{Content, Item, Sources};
+use super::stage::stage;
 use super::wait::{self, Gate};
 use super::write::{Ended, Hands, How, Owner, Work};
 use crate::Error;
@@ -21,24 +23,10 @@ use crate::restore::report::{self, Report, Timing};
 use crate::restore::{Action, Entry, Plan};
 use crate::steps::{self, Step};
 
-/// Objects that are read and prepared ahead.
-const AHEAD_ITEMS_MAX: usize = 128;
-/// Bytes of objects that are read ahead or in flight. One larger object passes.
-const BYTES_MAX: usize = 16 << 20;
 /// The first pause between two rounds without progress.
 const ROUND_PAUSE: Duration = Duration::from_millis(250);
 /// The longest one.
 const ROUND_PAUSE_MAX: Duration = Duration::from_secs(2);
-
-/// After these waves everything in flight is awaited, since the next wave needs
-/// all of it: definitions and namespaces; classes and roles; what workloads
-/// start with; then each wave on its own. 3, 4 and 5 do not need each other.
-const BARRIERS: &[u8] = &[1, 2, 5, 6, 7, 8, 9];
-
-/// How many barriers are before a wave.
-fn stage(wave: u8) -> usize {
-    BARRIERS.iter().filter(|barrier| **barrier < wave).count()
-}
 
 /// Where an entry is.
 #[derive(Debug)]
@@ -257,7 +245,7 @@ impl<'a> Run<'a> {
             if cancelled {
                 ahead.drop_all();
             }
-            while let Some(item) = ahead.queue.front() {
+            while let Some(item) = ahead.front() {
                 if !self.has_room(&flights) {
                     break;
                 }
@@ -330,7 +318,10 @@ impl<'a> Run<'a> {
     async fn pass_barrier(&mut self, next: u32) {
         let plan = self.plan;
         let wave = plan.entries[next as usize].wave;
-        let first_time = self.timings.iter().all(|(timing, _)| timing.wave < wave);
+        let first_time = self
+            .timings
+            .iter()
+            .all(|(timing, _)| stage(timing.wave) < stage(wave));
         let before = self.stage;
         self.stage = stage(wave);
         if !first_time {
@@ -378,7 +369,7 @@ impl<'a> Run<'a> {
     fn begin_wave(&mut self, wave: u8) {
         let now = Instant::now();
         if let Some((timing, _)) = self.timings.last_mut()
-            && timing.wave >= wave
+            && stage(timing.wave) >= stage(wave)
         {
             timing.objects += 1;
             return;
@@ -479,72 +470,5 @@ impl<'a> Run<'a> {
             self.problems,
             timings,
         )
-    }
-}
-
-/// Items that are read and prepared before they can be sent.
-struct Ahead<'a> {
-    source: Option<BoxStream<'a, Result<Item, Error>>>,
-    queue: VecDeque<Item>,
-    bytes: usize,
-}
-
-impl<'a> Ahead<'a> {
-    fn new(source: BoxStream<'a, Result<Item, Error>>) -> Self {
-        Self {
-            source: Some(source),
-            queue: VecDeque::with_capacity(AHEAD_ITEMS_MAX),
-            bytes: 0,
-        }
-    }
-
-    fn has_room(&self, flying_bytes: usize) -> bool {
-        self.source.is_some()
-            && self.queue.len() < AHEAD_ITEMS_MAX
-            && (self.queue.is_empty() || self.bytes + flying_bytes < BYTES_MAX)
-    }
-
-    /// Reads one item more.
-    async fn read(&mut self) -> Result<(), Error> {
-        let next = match &mut self.source {
-            Some(source) => source.next().await,
-            None => None,
-        };
-        match next {
-            Some(item) => {
-                let item = item?;
-                self.bytes += item.bytes;
-                self.queue.push_back(item);
-            }
-            None => self.source = None,
-        }
-        Ok(())
-    }
-
-    fn pop(&mut self) -> Option<Item> {
-        let item = self.queue.pop_front()?;
-        self.bytes = self.bytes.saturating_sub(item.bytes);
-        Some(item)
-    }
-
-    fn is_over(&self) -> bool {
-        self.source.is_none() && self.queue.is_empty()
-    }
-
-    fn drop_all(&mut self) {
-        self.source = None;
-        self.queue.clear();
-        self.bytes = 0;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_does_not_need_each_other_is_one_stage() {
-        let stages: Vec<usize> = (0..=10).map(stage).collect();
-        assert_eq!(stages, [0, 0, 1, 2, 2, 2, 3, 4, 5, 6, 7]);
     }
 }

@@ -9,6 +9,7 @@ use lifebuoy_api::Reason;
 use memchr::memmem;
 use serde_json::{Value, json};
 
+use super::stage::stage;
 use super::write::Body;
 use crate::Error;
 use crate::archive::{Archive, ArchivedObject, TypeRecord};
@@ -44,10 +45,47 @@ impl<'a> Sources<'a> {
     /// The items of these entries, which are indexes in ascending order. Each
     /// comes once, with a reason where there is no body.
     pub(crate) fn items(self, entries: Vec<u32>) -> BoxStream<'a, Result<Item, Error>> {
-        stream::iter(self.runs(&entries))
+        let mut parts: Vec<BoxStream<'a, Result<Item, Error>>> = Vec::new();
+        let mut together: Vec<Vec<u32>> = Vec::new();
+        for run in self.runs(&entries) {
+            if self.stage_of(&together) != self.stage_of(std::slice::from_ref(&run)) {
+                parts.push(self.one_after_another(std::mem::take(&mut together)));
+            }
+            if self.is_contended(&run) {
+                let others: usize = together.iter().map(Vec::len).sum();
+                let every = others / run.len();
+                let others = self.one_after_another(std::mem::take(&mut together));
+                parts.push(mixed(others, self.run(run), every));
+            } else {
+                together.push(run);
+            }
+        }
+        parts.push(self.one_after_another(together));
+        stream::iter(parts).flatten().boxed()
+    }
+
+    fn one_after_another(self, runs: Vec<Vec<u32>>) -> BoxStream<'a, Result<Item, Error>> {
+        stream::iter(runs)
             .map(move |run| self.run(run))
             .flatten()
             .boxed()
+    }
+
+    /// The stage of the first entry.
+    fn stage_of(self, runs: &[Vec<u32>]) -> Option<usize> {
+        let first = *runs.first()?.first()?;
+        Some(stage(self.entry(first).wave))
+    }
+
+    /// Whether the API server makes such objects one at a time: all Services
+    /// draw their addresses from one pool, and many at once get in each other's
+    /// way. Nothing before them in their stage needs them.
+    fn is_contended(self, run: &[u32]) -> bool {
+        let Some(first) = run.first() else {
+            return false;
+        };
+        let of = self.plan.type_of(self.entry(*first));
+        of.id.group.is_empty() && of.kind == "Service"
     }
 
     /// Cuts the entries where the type changes or the keys begin anew.
@@ -155,6 +193,28 @@ impl<'a> Sources<'a> {
     }
 }
 
+/// One of `few` after every so many of `many`, each in its own order.
+fn mixed<'a, T: Send + 'a>(
+    many: BoxStream<'a, T>,
+    few: BoxStream<'a, T>,
+    every: usize,
+) -> BoxStream<'a, T> {
+    let state = (many, few, 0);
+    stream::unfold(state, move |(mut many, mut few, taken)| async move {
+        if taken < every
+            && let Some(item) = many.next().await
+        {
+            return Some((item, (many, few, taken + 1)));
+        }
+        if let Some(item) = few.next().await {
+            return Some((item, (many, few, 0)));
+        }
+        let item = many.next().await?;
+        Some((item, (many, few, 0)))
+    })
+    .boxed()
+}
+
 fn absent(entry: u32) -> Item {
     Item {
         entry,
@@ -195,6 +255,19 @@ fn managers(volatile: &[u8], same_version: bool) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_few_are_spread_among_the_many_and_none_is_lost() {
+        let numbers = |range: std::ops::Range<u32>| stream::iter(range).boxed();
+        let mixed =
+            |many, few, every| mixed(numbers(many), numbers(few), every).collect::<Vec<_>>();
+        assert_eq!(
+            mixed(0..7, 100..103, 2).await,
+            [0, 1, 100, 2, 3, 101, 4, 5, 102, 6]
+        );
+        assert_eq!(mixed(0..1, 100..103, 0).await, [100, 101, 102, 0]);
+        assert_eq!(mixed(0..3, 0..0, 1).await, [0, 1, 2]);
+    }
 
     #[test]
     fn managers_are_put_back_where_someone_applied() {
