@@ -88,17 +88,17 @@ impl Election {
         }
     }
 
-    /// Tries until the Lease is ours. `alive` is told whenever the API server
-    /// answered.
+    /// Tries until the Lease is ours. Until then `alive` is told whenever the
+    /// API server answered: who stands by is ready.
     pub(crate) async fn acquire(&mut self, alive: &watch::Sender<Option<Instant>>) {
         loop {
             match self.attempt().await {
-                Ok(held) => {
+                Ok(true) => {
+                    tracing::info!(lease = self.name, identity = self.identity, "leading");
+                    return;
+                }
+                Ok(false) => {
                     alive.send_replace(Some(Instant::now()));
-                    if held {
-                        tracing::info!(lease = self.name, identity = self.identity, "leading");
-                        return;
-                    }
                 }
                 Err(error) => tracing::warn!(lease = self.name, %error, "cannot read the lease"),
             }

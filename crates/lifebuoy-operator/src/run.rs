@@ -107,13 +107,8 @@ async fn lead(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     if !config.leader_election {
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            () = kinds_are_served(&client) => {}
-        }
-        alive.send_replace(Some(Instant::now()));
         metrics.leading(true);
-        return work(config, client, metrics, shutdown).await;
+        return work(config, client, metrics, &alive, shutdown).await;
     }
     let mut election = Election::new(
         client.clone(),
@@ -130,7 +125,7 @@ async fn lead(
     metrics.leading(true);
     let release = CancellationToken::new();
     let worked = async {
-        let ended = work(config, client, metrics.clone(), shutdown).await;
+        let ended = work(config, client, metrics.clone(), &alive, shutdown).await;
         release.cancel();
         ended
     };
@@ -150,10 +145,12 @@ async fn lead(
     }
 }
 
+/// Runs the controllers until `shutdown`. Who leads is ready once they run.
 async fn work(
     config: OperatorConfig,
     client: Client,
     metrics: Arc<Metrics>,
+    alive: &watch::Sender<Option<Instant>>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     tokio::select! {
@@ -186,6 +183,7 @@ async fn work(
     for controller in controllers(&context, Wakers { backups, restores }, &stop) {
         running.spawn(controller);
     }
+    alive.send_replace(Some(Instant::now()));
     tracing::info!(
         namespace = config.namespace,
         cluster = config.cluster_name,

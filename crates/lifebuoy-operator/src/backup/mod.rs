@@ -23,7 +23,7 @@ use crate::{
 
 /// Brings one Backup forward.
 #[tracing::instrument(name = "backup", skip_all, fields(
-    namespace = object.namespace().unwrap_or_default(), name = object.name_any(),
+    namespace = object.namespace().unwrap_or_default(), object = object.name_any(),
     uid = object.uid().unwrap_or_default()))]
 pub(crate) async fn reconcile(
     object: Arc<DeserializeGuard<api::Backup>>,

@@ -26,7 +26,7 @@ const RETRY_LATE: Duration = Duration::from_secs(60);
 
 /// Brings the status of one Repository, and what it mirrors, up to date.
 #[tracing::instrument(name = "repository", skip_all, fields(
-    namespace = object.namespace().unwrap_or_default(), name = object.name_any(),
+    namespace = object.namespace().unwrap_or_default(), object = object.name_any(),
     uid = object.uid().unwrap_or_default()))]
 pub(crate) async fn reconcile(
     object: Arc<DeserializeGuard<api::Repository>>,

@@ -26,7 +26,7 @@ const NAP_MIN: Duration = Duration::from_millis(100);
 
 /// Brings one Schedule forward.
 #[tracing::instrument(name = "schedule", skip_all, fields(
-    namespace = object.namespace().unwrap_or_default(), name = object.name_any(),
+    namespace = object.namespace().unwrap_or_default(), object = object.name_any(),
     uid = object.uid().unwrap_or_default()))]
 pub(crate) async fn reconcile(
     object: Arc<DeserializeGuard<Schedule>>,
