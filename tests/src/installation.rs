@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Container, Namespace};
-use kube::api::{ListParams, ObjectMeta, PostParams};
+use k8s_openapi::api::core::v1::Container;
+use kube::api::ListParams;
 use kube::{Api, Client};
 use lifebuoy_testkit::kubectl::CommandLine;
 use lifebuoy_testkit::tools::workspace_root;
@@ -329,17 +329,12 @@ pub async fn kubectl(cluster: &ControlPlane) -> Result<CommandLine> {
 }
 
 async fn helm_install(cluster: &ControlPlane, options: &InstallationOptions) -> Result<()> {
-    let namespaces: Api<Namespace> = Api::all(cluster.admin());
-    let namespace = Namespace {
-        metadata: ObjectMeta { name: Some(OPERATOR_NAMESPACE.into()), ..ObjectMeta::default() },
-        ..Namespace::default()
-    };
-    namespaces.create(&PostParams::default(), &namespace).await?;
     let mut args = vec![
         "upgrade".to_owned(),
         "--install".to_owned(),
         "lifebuoy".to_owned(),
         path_text(&chart())?,
+        "--create-namespace".to_owned(),
         "--namespace".to_owned(),
         OPERATOR_NAMESPACE.to_owned(),
         "--set".to_owned(),

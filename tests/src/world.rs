@@ -40,7 +40,7 @@ static SHARED: OnceCell<World> = OnceCell::const_new();
 /// When it fails; the message has the whole chain of causes.
 pub fn scenario(story: impl Future<Output = Result<()>>) {
     if let Err(error) = RUNTIME.block_on(story) {
-        panic!("{error:?}");
+        panic!("{error:#}");
     }
 }
 
