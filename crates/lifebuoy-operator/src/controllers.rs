@@ -71,16 +71,24 @@ async fn list_each(client: &Client) -> Result<(), kube::Error> {
     list::<Restore>(client).await
 }
 
+/// A controller that is about to run.
+pub(crate) struct Controlling {
+    /// Runs it.
+    pub(crate) work: BoxFuture<'static, ()>,
+    /// Ends once it has seen every object of its kind.
+    pub(crate) caught_up: BoxFuture<'static, ()>,
+}
+
 /// The controllers that this process runs, until `stop`.
 pub(crate) fn controllers(
     context: &Arc<Context>,
     wakers: Wakers,
     stop: &CancellationToken,
-) -> Vec<BoxFuture<'static, ()>> {
+) -> Vec<Controlling> {
     let config = &context.config;
     // Kinds that no process of the installation serves are refused by one.
     let refuses = config.repositories;
-    let mut all: Vec<BoxFuture<'static, ()>> = Vec::new();
+    let mut all = Vec::new();
     if config.repositories {
         all.push(repositories(context.clone(), stop.clone()));
     }
@@ -101,7 +109,7 @@ where
     Controller::new(Api::all(context.client.clone()), watcher::Config::default())
 }
 
-fn repositories(context: Arc<Context>, stop: CancellationToken) -> BoxFuture<'static, ()> {
+fn repositories(context: Arc<Context>, stop: CancellationToken) -> Controlling {
     let controller = controller::<Repository>(&context);
     run(controller, repository::reconcile, context, stop)
 }
@@ -110,7 +118,7 @@ fn backups(
     context: Arc<Context>,
     finished: UnboundedReceiver<()>,
     stop: CancellationToken,
-) -> BoxFuture<'static, ()> {
+) -> Controlling {
     let controller = controller::<Backup>(&context);
     let store = controller.store();
     let waits =
@@ -125,7 +133,7 @@ fn backups(
     run(controller, backup::reconcile, context, stop)
 }
 
-fn schedules(context: Arc<Context>, stop: CancellationToken) -> BoxFuture<'static, ()> {
+fn schedules(context: Arc<Context>, stop: CancellationToken) -> Controlling {
     let controller = controller::<Schedule>(&context).watches(
         own::<Guarded<Backup>>(&context),
         watcher::Config::default().labels(SCHEDULE_LABEL),
@@ -142,7 +150,7 @@ fn restores(
     context: Arc<Context>,
     finished: UnboundedReceiver<()>,
     stop: CancellationToken,
-) -> BoxFuture<'static, ()> {
+) -> Controlling {
     let controller = controller::<Restore>(&context);
     let store = controller.store();
     // A RecoveryPoint may name the Repository, so every Restore that has not
@@ -198,7 +206,7 @@ fn run<K, F>(
     reconcile: fn(Arc<Guarded<K>>, Arc<Context>) -> F,
     context: Arc<Context>,
     stop: CancellationToken,
-) -> BoxFuture<'static, ()>
+) -> Controlling
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     F: Future<Output = Reconciled> + Send + 'static,
@@ -219,6 +227,7 @@ where
         tracing::warn!(%kind, name = object.name_any(), failures, "will be tried again: {error}");
         Action::requeue(wait)
     };
+    let store = controller.store();
     let work = controller
         .graceful_shutdown_on(async move { stop.cancelled().await })
         .run(supervised, failed, context)
@@ -228,5 +237,12 @@ where
                 tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and begins again");
             }
         });
-    Box::pin(work)
+    let caught_up = async move {
+        // An error means that the controller has ended, which others notice.
+        let _ = store.wait_until_ready().await;
+    };
+    Controlling {
+        work: Box::pin(work),
+        caught_up: Box::pin(caught_up),
+    }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use chrono::Utc;
+use futures::future::join_all;
 use kube::Client;
 use tokio::{
     sync::{mpsc, watch},
@@ -180,8 +181,14 @@ async fn work(
     ));
     let stop = CancellationToken::new();
     let mut running = JoinSet::new();
+    let mut caught_up = Vec::new();
     for controller in controllers(&context, Wakers { backups, restores }, &stop) {
-        running.spawn(controller);
+        running.spawn(controller.work);
+        caught_up.push(controller.caught_up);
+    }
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        _ = join_all(caught_up) => {}
     }
     alive.send_replace(Some(Instant::now()));
     tracing::info!(
