@@ -143,6 +143,10 @@ impl Error {
     /// The error and what caused it, in one line.
     pub(crate) fn line(&self) -> String {
         let mut line = self.to_string();
+        if let Some(status) = self.answer() {
+            // The client's own words are the whole answer, for debugging.
+            return format!("{line}: {}", status.message).replace('\n', " ");
+        }
         let mut cause = self.source();
         while let Some(error) = cause {
             let text = error.to_string();
@@ -154,6 +158,19 @@ impl Error {
             cause = error.source();
         }
         line.replace('\n', " ")
+    }
+
+    /// What the API server answered, if it is that.
+    fn answer(&self) -> Option<&kube::core::Status> {
+        let source = match self {
+            Self::Kube { source, .. }
+            | Self::Engine(lifebuoy_engine::Error::Kube { source, .. }) => source,
+            _ => return None,
+        };
+        match source.as_ref() {
+            kube::Error::Api(status) => Some(status),
+            _ => None,
+        }
     }
 
     /// What a person can do about it.
@@ -259,6 +276,11 @@ mod tests {
         ] {
             assert_eq!(answer(code).exit(), exit, "{code}");
         }
+    }
+
+    #[test]
+    fn an_answer_is_in_its_own_words() {
+        assert_eq!(answer(409).line(), "cannot create the Backup: no");
     }
 
     #[test]

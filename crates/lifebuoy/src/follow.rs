@@ -170,15 +170,11 @@ fn gone<K: Request>(name: &str) -> Error {
     }
 }
 
-/// Says how a request ended; the problems go to standard error.
+/// The exit code of a request that has ended and was shown.
 ///
 /// # Errors
 /// [`Error::Ended`] with the exit code of the verdict, unless all is well.
-pub(crate) fn conclude<K: Request>(
-    cluster: &Cluster,
-    request: &K,
-    verdict: Verdict,
-) -> Result<Exit, Error> {
+pub(crate) fn conclude<K: Request>(request: &K, verdict: Verdict) -> Result<Exit, Error> {
     let Verdict {
         exit,
         reason,
@@ -188,22 +184,16 @@ pub(crate) fn conclude<K: Request>(
     if exit == Exit::Done {
         return Ok(exit);
     }
-    let name = request.name_any();
-    let describe = format!(
-        "`lifebuoy {} describe {name} -n {}`",
-        K::WORD,
-        cluster.namespace
-    );
-    let hint = if stalled {
-        format!("it goes on by itself once that is put right; look at it with {describe}")
-    } else {
-        format!("see {describe}")
+    let hint = match (stalled, exit) {
+        (false, _) => None,
+        (true, Exit::Refused) => Some("a request cannot be changed: delete it, and make another"),
+        (true, _) => Some("it goes on by itself once that is put right"),
     };
     Err(Error::Ended {
-        what: format!("{} {name}", K::WORD),
+        what: format!("{} {}", K::WORD, request.name_any()),
         reason,
         message,
-        hint: Some(hint),
+        hint: hint.map(str::to_owned),
         exit,
     })
 }

@@ -85,7 +85,7 @@ async fn through_operator(
     terminal.say(&format!("backup {} created", made.name_any()));
     let (ended, verdict) = follow(&cluster, &made, create.wait.timeout, terminal).await?;
     terminal.print(&shown(create.output.format, &ended)?)?;
-    conclude(&cluster, &ended, verdict)
+    conclude(&ended, verdict)
 }
 
 async fn direct(

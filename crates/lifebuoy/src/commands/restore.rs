@@ -76,7 +76,7 @@ async fn plan_through_operator(
     if let Some(plan) = &documents.plan {
         terminal.print(&shown_plan(request.output.format, plan)?)?;
     }
-    conclude(&cluster, &ended, verdict)
+    conclude(&ended, verdict)
 }
 
 async fn create_through_operator(
@@ -96,7 +96,7 @@ async fn create_through_operator(
     terminal.say(&format!("restore {} created", made.name_any()));
     let (ended, verdict) = follow(&cluster, &made, request.wait.timeout, terminal).await?;
     terminal.print(&shown(&cluster, request.output.format, &ended).await?)?;
-    conclude(&cluster, &ended, verdict)
+    conclude(&ended, verdict)
 }
 
 async fn planned(

@@ -48,12 +48,19 @@ impl Description {
 
     pub(crate) fn conditions(&mut self, conditions: &[Condition]) -> &mut Self {
         let mut table = Table::new(&["TYPE", "STATUS", "REASON", "MESSAGE"]);
+        let mut before = None;
         for condition in conditions {
+            // Most conditions of an object say the same: once is enough.
+            let same = before.replace(&condition.message) == Some(&condition.message);
             table.row(vec![
                 condition.type_.clone(),
                 condition.status.clone(),
                 condition.reason.clone(),
-                condition.message.clone(),
+                if same {
+                    "(the same)".to_owned()
+                } else {
+                    condition.message.clone()
+                },
             ]);
         }
         if !table.is_empty() {
