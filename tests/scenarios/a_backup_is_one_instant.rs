@@ -32,9 +32,16 @@ fn two_objects_that_change_together_are_never_torn_apart() {
             let name = format!("{namespace}-{round}");
             let done = run(&client, OPERATOR_NAMESPACE, backup(&name, "main"), SOON).await?;
             ensure!(done.complete(), "{}", done.verdict());
-            ensure!(writer.rounds() > before, "the writer did not write during the backup");
+            ensure!(
+                writer.rounds() > before,
+                "the writer did not write during the backup"
+            );
             let status = done.status.context("no status")?;
-            ensure!(status.consistency == Some(Consistency::Exact), "{:?}", status.problems);
+            ensure!(
+                status.consistency == Some(Consistency::Exact),
+                "{:?}",
+                status.problems
+            );
             let archive = open(&world.store, &status.snapshot.context("no snapshot")?).await?;
             let first = counter(&archive, "configmaps", &namespace, "first").await?;
             let second = counter(&archive, "secrets", &namespace, "second").await?;
@@ -105,7 +112,9 @@ async fn counter(archive: &Archive, resource: &str, namespace: &str, name: &str)
         .find(|object| object.key.namespace == namespace && object.key.name == name)
         .with_context(|| format!("{resource} {namespace}/{name} is not in the archive"))?;
     let body = object.body()?;
-    let label = body["metadata"]["labels"]["round"].as_str().context("no round")?;
+    let label = body["metadata"]["labels"]["round"]
+        .as_str()
+        .context("no round")?;
     Ok(label.parse()?)
 }
 
@@ -125,8 +134,14 @@ impl Writer {
             labels: Some(BTreeMap::from([("round".to_owned(), "0".to_owned())])),
             ..ObjectMeta::default()
         };
-        let first = ConfigMap { metadata: metadata("first"), ..ConfigMap::default() };
-        let second = Secret { metadata: metadata("second"), ..Secret::default() };
+        let first = ConfigMap {
+            metadata: metadata("first"),
+            ..ConfigMap::default()
+        };
+        let second = Secret {
+            metadata: metadata("second"),
+            ..Secret::default()
+        };
         configmaps.create(&PostParams::default(), &first).await?;
         secrets.create(&PostParams::default(), &second).await?;
 
@@ -136,10 +151,15 @@ impl Writer {
         let task = tokio::spawn(async move {
             while !stopped.load(Ordering::Relaxed) {
                 let round = counted.load(Ordering::Relaxed) + 1;
-                let patch = serde_json::json!({"metadata": {"labels": {"round": round.to_string()}}});
+                let patch =
+                    serde_json::json!({"metadata": {"labels": {"round": round.to_string()}}});
                 let patch = Patch::Merge(&patch);
-                configmaps.patch("first", &PatchParams::default(), &patch).await?;
-                secrets.patch("second", &PatchParams::default(), &patch).await?;
+                configmaps
+                    .patch("first", &PatchParams::default(), &patch)
+                    .await?;
+                secrets
+                    .patch("second", &PatchParams::default(), &patch)
+                    .await?;
                 counted.store(round, Ordering::Relaxed);
             }
             Ok(())

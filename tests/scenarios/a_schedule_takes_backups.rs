@@ -12,8 +12,8 @@ use lifebuoy_api::{
 };
 use lifebuoy_engine::point;
 use lifebuoy_scenarios::{
-    Ended, Installation, InstallationOptions, OPERATOR_NAMESPACE, SOON, World, backup, from_snapshot,
-    namespace, newest_of, repository_ready, restore, run, scenario, unique, until,
+    Ended, Installation, InstallationOptions, OPERATOR_NAMESPACE, SOON, World, backup,
+    from_snapshot, namespace, newest_of, repository_ready, restore, run, scenario, unique, until,
 };
 
 use crate::support::{lifebuoy, repository};
@@ -30,7 +30,10 @@ fn every_minute(name: &str, namespaces: &[&str], keep_last: Option<i64>) -> Sche
             suspend: false,
             starting_deadline_seconds: None,
             concurrency_policy: ConcurrencyPolicy::Forbid,
-            template: BackupTemplate { metadata: TemplateMetadata::default(), spec },
+            template: BackupTemplate {
+                metadata: TemplateMetadata::default(),
+                spec,
+            },
             retention: Retention { keep_last },
             successful_backups_history_limit: 1,
             failed_backups_history_limit: 1,
@@ -41,7 +44,10 @@ fn every_minute(name: &str, namespaces: &[&str], keep_last: Option<i64>) -> Sche
 async fn backups_of(client: &Client, schedule: &str) -> Result<Vec<Backup>> {
     let backups: Api<Backup> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
     let label = format!("{}={schedule}", lifebuoy_api::SCHEDULE_LABEL);
-    Ok(backups.list(&ListParams::default().labels(&label)).await?.items)
+    Ok(backups
+        .list(&ListParams::default().labels(&label))
+        .await?
+        .items)
 }
 
 #[test]
@@ -51,28 +57,66 @@ fn a_tick_makes_a_backup_and_suspending_stops_them() {
         let client = world.client();
         let source = namespace(&client, "ticking").await?;
         let name = unique("minutely");
-        lifebuoy_scenarios::create(&client, OPERATOR_NAMESPACE, every_minute(&name, &[&source], None))
-            .await?;
+        lifebuoy_scenarios::create(
+            &client,
+            OPERATOR_NAMESPACE,
+            every_minute(&name, &[&source], None),
+        )
+        .await?;
         // At most a minute until the tick.
         let limit = SOON + Duration::from_secs(60);
-        let schedule = until(&client, OPERATOR_NAMESPACE, &name, limit, |schedule: &Schedule| {
-            schedule.status.as_ref().is_some_and(|status| status.last_successful_time.is_some())
-        })
+        let schedule = until(
+            &client,
+            OPERATOR_NAMESPACE,
+            &name,
+            limit,
+            |schedule: &Schedule| {
+                schedule
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| status.last_successful_time.is_some())
+            },
+        )
         .await?;
-        ensure!(schedule.status.is_some_and(|status| status.next_schedule_time.is_some()));
+        ensure!(
+            schedule
+                .status
+                .is_some_and(|status| status.next_schedule_time.is_some())
+        );
 
-        lifebuoy(&world.installation.cluster, &world.store, &["schedule", "suspend", &name]).await?;
-        until(&client, OPERATOR_NAMESPACE, &name, SOON, |schedule: &Schedule| {
-            find(schedule.conditions(), ConditionType::Ready)
-                .is_some_and(|ready| ready.reason == "Suspended")
-        })
+        lifebuoy(
+            &world.installation.cluster,
+            &world.store,
+            &["schedule", "suspend", &name],
+        )
+        .await?;
+        until(
+            &client,
+            OPERATOR_NAMESPACE,
+            &name,
+            SOON,
+            |schedule: &Schedule| {
+                find(schedule.conditions(), ConditionType::Ready)
+                    .is_some_and(|ready| ready.reason == "Suspended")
+            },
+        )
         .await?;
         // A Backup by hand belongs to the Schedule's lineage, suspended or not.
         let by_hand = unique("by-hand");
-        let args = ["backup", "create", &by_hand, "--from-schedule", &name, "--wait"];
+        let args = [
+            "backup",
+            "create",
+            &by_hand,
+            "--from-schedule",
+            &name,
+            "--wait",
+        ];
         lifebuoy(&world.installation.cluster, &world.store, &args).await?;
         let made = backups_of(&client, &name).await?;
-        ensure!(made.iter().any(|backup| backup.metadata.name.as_deref() == Some(&by_hand)));
+        ensure!(
+            made.iter()
+                .any(|backup| backup.metadata.name.as_deref() == Some(&by_hand))
+        );
         Ok(())
     });
 }
@@ -83,22 +127,40 @@ fn downtime_over_many_ticks_gives_one_backup() {
         let mut world = World::start("downtime").await?;
         let client = world.client();
         world.installation.kill();
-        lifebuoy_scenarios::create(&client, OPERATOR_NAMESPACE, every_minute("missed", &["default"], None))
-            .await?;
+        lifebuoy_scenarios::create(
+            &client,
+            OPERATOR_NAMESPACE,
+            every_minute("missed", &["default"], None),
+        )
+        .await?;
         // The last tick that the Schedule knows of is hours ago.
         let past = chrono::Utc::now() - chrono::Duration::hours(5);
         let status = serde_json::json!({"status": {
             "lastScheduleTime": past.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
         }});
         let schedules: Api<Schedule> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
-        schedules.patch_status("missed", &PatchParams::default(), &Patch::Merge(&status)).await?;
+        schedules
+            .patch_status("missed", &PatchParams::default(), &Patch::Merge(&status))
+            .await?;
         world.installation.restart().await?;
-        let schedule = until(&client, OPERATOR_NAMESPACE, "missed", SOON, |schedule: &Schedule| {
-            schedule.status.as_ref().is_some_and(|status| status.last_successful_time.is_some())
-        })
+        let schedule = until(
+            &client,
+            OPERATOR_NAMESPACE,
+            "missed",
+            SOON,
+            |schedule: &Schedule| {
+                schedule
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| status.last_successful_time.is_some())
+            },
+        )
         .await?;
         let made = backups_of(&client, "missed").await?.len();
-        ensure!((1..=2).contains(&made), "{made} Backups for five hours of downtime");
+        ensure!(
+            (1..=2).contains(&made),
+            "{made} Backups for five hours of downtime"
+        );
         let missed = schedule.status.context("no status")?.missed_ticks;
         ensure!(missed >= 298, "{missed} ticks missed");
         Ok(())
@@ -118,7 +180,14 @@ fn what_is_not_kept_is_forgotten_and_nothing_is_deleted() {
         let mut snapshots = Vec::new();
         for _ in 0..4 {
             let backup = unique("kept-backup");
-            let args = ["backup", "create", &backup, "--from-schedule", &name, "--wait"];
+            let args = [
+                "backup",
+                "create",
+                &backup,
+                "--from-schedule",
+                &name,
+                "--wait",
+            ];
             lifebuoy(&world.installation.cluster, &world.store, &args).await?;
             let backups: Api<Backup> = Api::namespaced(client.clone(), OPERATOR_NAMESPACE);
             // History limits may have removed the object of an older one already.
@@ -150,7 +219,11 @@ fn what_is_not_kept_is_forgotten_and_nothing_is_deleted() {
             SOON,
         )
         .await?;
-        ensure!(done.verdict().contains("RecoveryPointForgotten"), "{}", done.verdict());
+        ensure!(
+            done.verdict().contains("RecoveryPointForgotten"),
+            "{}",
+            done.verdict()
+        );
         Ok(())
     });
 }
@@ -168,13 +241,23 @@ fn a_point_of_one_cluster_is_restored_in_another() {
 
         let other = Installation::start(InstallationOptions::named("elsewhere")).await?;
         let client = other.client();
-        world.store.declare(&client, OPERATOR_NAMESPACE, "shared").await?;
+        world
+            .store
+            .declare(&client, OPERATOR_NAMESPACE, "shared")
+            .await?;
         repository_ready(&client, OPERATOR_NAMESPACE, "shared", SOON).await?;
-        let request = restore("arrive", newest_of("shared", world.installation.cluster_name()));
+        let request = restore(
+            "arrive",
+            newest_of("shared", world.installation.cluster_name()),
+        );
         let mut request = request;
         request.spec.selection.namespaces = vec![source.clone()];
         let done = run(&client, OPERATOR_NAMESPACE, request, SOON).await?;
-        ensure!(is_true(done.conditions(), ConditionType::Complete), "{}", done.verdict());
+        ensure!(
+            is_true(done.conditions(), ConditionType::Complete),
+            "{}",
+            done.verdict()
+        );
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client);
         namespaces.get(&source).await?;
         Ok(())

@@ -20,19 +20,36 @@ fn with_every_mapping_at_once() {
         let mut request = backup("everything", "main");
         request.spec.selection.namespaces = sample::NAMESPACES.map(str::to_owned).to_vec();
         let done = run(&world.client(), OPERATOR_NAMESPACE, request, SOON).await?;
-        ensure!(done.complete(), "{}: {:?}", done.verdict(), done.status.map(|s| s.problems));
+        ensure!(
+            done.complete(),
+            "{}: {:?}",
+            done.verdict(),
+            done.status.map(|s| s.problems)
+        );
 
         let target = Installation::start(InstallationOptions::named("cloud-b")).await?;
         lifebuoy_scenarios::prepare_target(&target.client()).await?;
         let client = target.client();
-        world.store.declare(&client, OPERATOR_NAMESPACE, "main").await?;
+        world
+            .store
+            .declare(&client, OPERATOR_NAMESPACE, "main")
+            .await?;
         repository_ready(&client, OPERATOR_NAMESPACE, "main", SOON).await?;
         let done = run(&client, OPERATOR_NAMESPACE, remapped(), SOON).await?;
-        ensure!(done.complete(), "{}: {:?}", done.verdict(), done.status.map(|s| s.problems));
+        ensure!(
+            done.complete(),
+            "{}: {:?}",
+            done.verdict(),
+            done.status.map(|s| s.problems)
+        );
 
         same(&world.client(), &client, &expected()).await?;
         let status = done.status.context("no status")?;
-        ensure!(status.counts.failed == 0 && status.counts.withheld == 0, "{:?}", status.counts);
+        ensure!(
+            status.counts.failed == 0 && status.counts.withheld == 0,
+            "{:?}",
+            status.counts
+        );
         Ok(())
     });
 }
@@ -40,7 +57,10 @@ fn with_every_mapping_at_once() {
 fn names(pairs: &[(&str, &str)]) -> Vec<NameMapping> {
     pairs
         .iter()
-        .map(|(from, to)| NameMapping { from: (*from).to_owned(), to: (*to).to_owned() })
+        .map(|(from, to)| NameMapping {
+            from: (*from).to_owned(),
+            to: (*to).to_owned(),
+        })
         .collect()
 }
 

@@ -33,22 +33,36 @@ async fn hundred(client: &Client) -> Result<Hundred> {
             _ => [("key".to_owned(), number.to_string())],
         };
         let configmap = ConfigMap {
-            metadata: ObjectMeta { name: Some(format!("n{number:03}")), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(format!("n{number:03}")),
+                ..ObjectMeta::default()
+            },
             data: Some(data.into_iter().collect()),
             ..ConfigMap::default()
         };
-        configmaps.create(&PostParams::default(), &configmap).await?;
+        configmaps
+            .create(&PostParams::default(), &configmap)
+            .await?;
     }
     let mut request = backup(&namespace, "main");
     request.spec.selection.namespaces = vec![namespace.clone()];
     let done = run(client, OPERATOR_NAMESPACE, request, SOON).await?;
     ensure!(done.complete(), "{}", done.verdict());
-    let snapshot = done.status.and_then(|status| status.snapshot).context("no snapshot")?;
-    Ok(Hundred { namespace, snapshot })
+    let snapshot = done
+        .status
+        .and_then(|status| status.snapshot)
+        .context("no snapshot")?;
+    Ok(Hundred {
+        namespace,
+        snapshot,
+    })
 }
 
 fn mapped(from: &str, to: &str) -> NameMapping {
-    NameMapping { from: from.to_owned(), to: to.to_owned() }
+    NameMapping {
+        from: from.to_owned(),
+        to: to.to_owned(),
+    }
 }
 
 #[test]
@@ -65,20 +79,32 @@ fn a_patch_that_fails_on_one_of_a_hundred_objects_costs_that_object_only() {
                 names: vec!["n*".to_owned()],
                 ..ObjectMatch::default()
             },
-            json_patch: Some(vec![json!({"op": "replace", "path": "/data/key", "value": "new"})]),
+            json_patch: Some(vec![
+                json!({"op": "replace", "path": "/data/key", "value": "new"}),
+            ]),
             merge_patch: None,
         }];
         let done = run(&client, OPERATOR_NAMESPACE, request, SOON).await?;
-        ensure!(!done.complete(), "a restore that lacks an object must not be called complete");
+        ensure!(
+            !done.complete(),
+            "a restore that lacks an object must not be called complete"
+        );
         let status = done.status.context("no status")?;
-        let named = status.problems.iter().find(|problem| problem.subject.contains("n042"));
+        let named = status
+            .problems
+            .iter()
+            .find(|problem| problem.subject.contains("n042"));
         let named = named.with_context(|| format!("n042 is not named: {:?}", status.problems))?;
         ensure!(named.reason == "TransformFailed", "{named:?}");
         ensure!(named.message.contains("/data/key"), "{named:?}");
         let configmaps: Api<ConfigMap> = Api::namespaced(client.clone(), &target);
         let restored = configmaps.list(&ListParams::default()).await?;
         let changed = restored.iter().filter(|configmap| {
-            configmap.data.as_ref().and_then(|data| data.get("key")).is_some_and(|v| v == "new")
+            configmap
+                .data
+                .as_ref()
+                .and_then(|data| data.get("key"))
+                .is_some_and(|v| v == "new")
         });
         ensure!(changed.count() == 99, "the other 99 are restored");
         Ok(())
@@ -89,19 +115,30 @@ fn a_patch_that_fails_on_one_of_a_hundred_objects_costs_that_object_only() {
 fn two_sources_that_would_get_one_name_are_both_named() {
     scenario(async {
         let client = World::shared().await?.client();
-        let (one, two) = (namespace(&client, "one").await?, namespace(&client, "two").await?);
+        let (one, two) = (
+            namespace(&client, "one").await?,
+            namespace(&client, "two").await?,
+        );
         for namespace in [&one, &two] {
             let configmaps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
             let configmap = ConfigMap {
-                metadata: ObjectMeta { name: Some("same".into()), ..ObjectMeta::default() },
+                metadata: ObjectMeta {
+                    name: Some("same".into()),
+                    ..ObjectMeta::default()
+                },
                 ..ConfigMap::default()
             };
-            configmaps.create(&PostParams::default(), &configmap).await?;
+            configmaps
+                .create(&PostParams::default(), &configmap)
+                .await?;
         }
         let mut request = backup(&one, "main");
         request.spec.selection.namespaces = vec![one.clone(), two.clone()];
         let done = run(&client, OPERATOR_NAMESPACE, request, SOON).await?;
-        let snapshot = done.status.and_then(|status| status.snapshot).context("no snapshot")?;
+        let snapshot = done
+            .status
+            .and_then(|status| status.snapshot)
+            .context("no snapshot")?;
 
         let target = unique("merged");
         let mut request = restore(&target, from_snapshot("main", &snapshot));
@@ -112,8 +149,12 @@ fn two_sources_that_would_get_one_name_are_both_named() {
         for namespace in [&one, &two] {
             let subject = format!("{namespace}/same");
             ensure!(
-                status.problems.iter().any(|problem| problem.reason == "MappingCollision"
-                    && (problem.subject.contains(&subject) || problem.message.contains(&subject))),
+                status
+                    .problems
+                    .iter()
+                    .any(|problem| problem.reason == "MappingCollision"
+                        && (problem.subject.contains(&subject)
+                            || problem.message.contains(&subject))),
                 "{subject} is not named: {:?}",
                 status.problems
             );
@@ -140,13 +181,18 @@ fn a_mapping_to_a_namespace_that_is_being_deleted_is_refused() {
         };
         configmaps.create(&PostParams::default(), &anchor).await?;
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
-        namespaces.delete(&target, &kube::api::DeleteParams::default()).await?;
+        namespaces
+            .delete(&target, &kube::api::DeleteParams::default())
+            .await?;
         let mut request = restore(&target, from_snapshot("main", &hundred.snapshot));
         request.spec.mapping.namespaces = vec![mapped(&hundred.namespace, &target)];
         let done = run(&client, OPERATOR_NAMESPACE, request, SOON).await?;
         ensure!(!done.complete());
         let said = serde_json::to_string(&done.status)?;
-        ensure!(said.contains("NamespaceTerminating") && said.contains(&target), "{said}");
+        ensure!(
+            said.contains("NamespaceTerminating") && said.contains(&target),
+            "{said}"
+        );
         Ok(())
     });
 }
@@ -158,14 +204,22 @@ fn a_field_that_does_not_parse_is_named_with_its_path() {
         let mut request = backup(&unique("glob"), "main");
         request.spec.selection.namespaces = vec!["shop".to_owned(), "team-[".to_owned()];
         let done = run(&client, OPERATOR_NAMESPACE, request, SOON).await?;
-        says(&done, "InvalidSpec", &["spec.selection.namespaces[1]", "team-["])?;
+        says(
+            &done,
+            "InvalidSpec",
+            &["spec.selection.namespaces[1]", "team-["],
+        )?;
 
         let mut request = backup(&unique("selector"), "main");
         request.spec.selection.label_selector = Some(serde_json::from_value(
             json!({"matchExpressions": [{"key": "a", "operator": "Near", "values": ["b"]}]}),
         )?);
         let done = run(&client, OPERATOR_NAMESPACE, request, SOON).await?;
-        says(&done, "InvalidSpec", &["spec.selection.labelSelector", "Near"])?;
+        says(
+            &done,
+            "InvalidSpec",
+            &["spec.selection.labelSelector", "Near"],
+        )?;
 
         let mut request = restore(&unique("patch"), from_snapshot("main", &"0".repeat(32)));
         request.spec.transforms = vec![Transform {
@@ -174,7 +228,11 @@ fn a_field_that_does_not_parse_is_named_with_its_path() {
             merge_patch: None,
         }];
         let done = run(&client, OPERATOR_NAMESPACE, request, SOON).await?;
-        says(&done, "InvalidSpec", &["spec.transforms[0].jsonPatch[0]", "no-slash"])?;
+        says(
+            &done,
+            "InvalidSpec",
+            &["spec.transforms[0].jsonPatch[0]", "no-slash"],
+        )?;
 
         for (cron, zone, named) in [
             ("61 * * * *", "Etc/UTC", "spec.cron"),
@@ -198,8 +256,13 @@ fn a_point_that_cannot_be_restored_says_why() {
         let client = world.client();
         let hundred = hundred(&client).await?;
         let repository = crate::support::repository(&world.store).await?;
-        repository.forget(hundred.snapshot.parse()?, "a test forgets it").await?;
-        let request = restore(&unique("forgotten"), from_snapshot("main", &hundred.snapshot));
+        repository
+            .forget(hundred.snapshot.parse()?, "a test forgets it")
+            .await?;
+        let request = restore(
+            &unique("forgotten"),
+            from_snapshot("main", &hundred.snapshot),
+        );
         let done = run(&client, OPERATOR_NAMESPACE, request, SOON).await?;
         says(&done, "RecoveryPointForgotten", &[&hundred.snapshot])?;
 
@@ -216,29 +279,62 @@ fn a_store_that_cannot_be_used_says_what_to_do() {
     scenario(async {
         let world = World::shared().await?;
         let client = world.client();
-        let wrong = Store { passphrase: "not the passphrase".to_owned(), ..world.store.clone() };
+        let wrong = Store {
+            passphrase: "not the passphrase".to_owned(),
+            ..world.store.clone()
+        };
         condition_of(&client, &wrong, "WrongPassphrase").await?;
         let closed = world.store.through("http://127.0.0.1:9");
         condition_of(&client, &closed, "StoreUnreachable").await?;
-        let nowhere = Store { url: "s3://no-such-bucket/x".to_owned(), ..world.store.clone() };
+        let nowhere = Store {
+            url: "s3://no-such-bucket/x".to_owned(),
+            ..world.store.clone()
+        };
         condition_of(&client, &nowhere, "BucketNotFound").await?;
         let mut denied = world.store.clone();
-        denied.credentials.insert("AWS_SECRET_ACCESS_KEY".to_owned(), "wrong".to_owned());
+        denied
+            .credentials
+            .insert("AWS_SECRET_ACCESS_KEY".to_owned(), "wrong".to_owned());
         condition_of(&client, &denied, "AccessDenied").await?;
-        condition_of(&client, &world.store.as_user(world.s3.user(Rights::WriteWithoutList)), "ListDenied")
-            .await?;
+        condition_of(
+            &client,
+            &world.store.as_user(world.s3.user(Rights::WriteWithoutList)),
+            "ListDenied",
+        )
+        .await?;
 
         let name = unique("read-only");
         let reader = world.store.as_user(world.s3.user(Rights::ReadOnly));
         reader.declare(&client, OPERATOR_NAMESPACE, &name).await?;
-        let ready = until(&client, OPERATOR_NAMESPACE, &name, SOON, |repository: &Repository| {
-            repository.status.as_ref().is_some_and(|status| status.access.is_some())
-        })
+        let ready = until(
+            &client,
+            OPERATOR_NAMESPACE,
+            &name,
+            SOON,
+            |repository: &Repository| {
+                repository
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| status.access.is_some())
+            },
+        )
         .await?;
         let status = ready.status.context("no status")?;
-        ensure!(status.access == Some(lifebuoy_api::Access::ReadOnly), "{status:?}");
-        let done = run(&client, OPERATOR_NAMESPACE, backup(&unique("no"), &name), SOON).await?;
-        ensure!(!done.complete(), "a backup cannot be made with a read-only credential");
+        ensure!(
+            status.access == Some(lifebuoy_api::Access::ReadOnly),
+            "{status:?}"
+        );
+        let done = run(
+            &client,
+            OPERATOR_NAMESPACE,
+            backup(&unique("no"), &name),
+            SOON,
+        )
+        .await?;
+        ensure!(
+            !done.complete(),
+            "a backup cannot be made with a read-only credential"
+        );
         says(&done, "ReadOnlyCredentials", &[&name])?;
         Ok(())
     });
@@ -268,20 +364,30 @@ fn large_objects_and_long_names_come_back_whole() {
         let source = namespace(&client, "large").await?;
         let configmaps: Api<ConfigMap> = Api::namespaced(client.clone(), &source);
         let long = format!("{}.{}", "n".repeat(120), "m".repeat(132));
-        let text: String = (0..1_000_000_u32).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
+        let text: String = (0..1_000_000_u32)
+            .map(|n| char::from(b'a' + (n % 26) as u8))
+            .collect();
         for (name, value) in [("big", text.as_str()), (long.as_str(), "x")] {
             let configmap = ConfigMap {
-                metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+                metadata: ObjectMeta {
+                    name: Some(name.to_owned()),
+                    ..ObjectMeta::default()
+                },
                 data: Some([("value".to_owned(), value.to_owned())].into()),
                 ..ConfigMap::default()
             };
-            configmaps.create(&PostParams::default(), &configmap).await?;
+            configmaps
+                .create(&PostParams::default(), &configmap)
+                .await?;
         }
         let mut request = backup(&source, "main");
         request.spec.selection.namespaces = vec![source.clone()];
         let done = run(&client, OPERATOR_NAMESPACE, request, SOON).await?;
         ensure!(done.complete(), "{}", done.verdict());
-        let snapshot = done.status.and_then(|status| status.snapshot).context("no snapshot")?;
+        let snapshot = done
+            .status
+            .and_then(|status| status.snapshot)
+            .context("no snapshot")?;
         let target = unique("large-target");
         let mut request = restore(&target, from_snapshot("main", &snapshot));
         request.spec.mapping.namespaces = vec![mapped(&source, &target)];
@@ -300,16 +406,27 @@ fn large_objects_and_long_names_come_back_whole() {
 async fn condition_of(client: &Client, store: &Store, reason: &str) -> Result<()> {
     let name = unique("store");
     store.declare(client, OPERATOR_NAMESPACE, &name).await?;
-    let object = until(client, OPERATOR_NAMESPACE, &name, SOON, |repository: &Repository| {
-        find(repository.conditions(), ConditionType::Ready).is_some_and(|ready| {
-            ready.status == "False" && ready.reason == reason
-        })
-    })
+    let object = until(
+        client,
+        OPERATOR_NAMESPACE,
+        &name,
+        SOON,
+        |repository: &Repository| {
+            find(repository.conditions(), ConditionType::Ready)
+                .is_some_and(|ready| ready.status == "False" && ready.reason == reason)
+        },
+    )
     .await
     .with_context(|| format!("expected {reason}"))?;
     let ready = find(object.conditions(), ConditionType::Ready).context("no condition")?;
-    ensure!(ready.message.len() > 20, "{reason} has no remedy: {ready:?}");
-    ensure!(!ready.message.contains(&store.passphrase), "the passphrase is shown");
+    ensure!(
+        ready.message.len() > 20,
+        "{reason} has no remedy: {ready:?}"
+    );
+    ensure!(
+        !ready.message.contains(&store.passphrase),
+        "the passphrase is shown"
+    );
     Ok(())
 }
 

@@ -5,21 +5,21 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::api::DeleteParams;
 use kube::{Api, Client};
 use lifebuoy_api::{Backup, NameMapping, Restore};
 use lifebuoy_engine::steps::Step;
 use lifebuoy_scenarios::{
-    Ended, OPERATOR_NAMESPACE, SOON, World, backup, create, from_snapshot, restore,
-    run, scenario, unique, until,
+    Ended, OPERATOR_NAMESPACE, SOON, World, backup, create, from_snapshot, restore, run, scenario,
+    unique, until,
 };
-use lifebuoy_testkit::compare::Remapping;
+use lifebuoy_testkit::compare::{Picture, Remapping, Scope, differences};
 use lifebuoy_testkit::sample;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::support::{repository, same};
+use crate::support::repository;
 
 /// How long a process may take to reach the step at which it aborts.
 const ABORT_LIMIT: Duration = Duration::from_secs(60);
@@ -31,17 +31,27 @@ const RANDOM_KILLS: u32 = 20;
 fn at_each_step_of_a_backup_and_of_a_restore() {
     scenario(async {
         let mut world = prepared("steps").await?;
-        println!("steps: {:?}", Step::ALL.iter().map(ToString::to_string).collect::<Vec<_>>());
+        println!(
+            "steps: {:?}",
+            Step::ALL
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        );
         for step in Step::ALL.iter().filter(|step| step.is_backup()) {
             let name = unique("killed-backup");
             abort_at(&mut world, &step.to_string(), save(&name)).await?;
-            verify_backup(&world, &name).await.with_context(|| format!("killed at {step}"))?;
+            verify_backup(&world, &name)
+                .await
+                .with_context(|| format!("killed at {step}"))?;
         }
         let snapshot = saved(&world).await?;
         for step in Step::ALL.iter().filter(|step| !step.is_backup()) {
             let name = unique("killed-restore");
             abort_at(&mut world, &step.to_string(), replay(&name, &snapshot)).await?;
-            verify_restore(&world, &name).await.with_context(|| format!("killed at {step}"))?;
+            verify_restore(&world, &name)
+                .await
+                .with_context(|| format!("killed at {step}"))?;
         }
         Ok(())
     });
@@ -52,7 +62,10 @@ fn at_twenty_random_moments() {
     scenario(async {
         let mut world = prepared("moments").await?;
         let seed = SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos();
-        let seed = std::env::var("LIFEBUOY_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(seed);
+        let seed = std::env::var("LIFEBUOY_SEED")
+            .ok()
+            .and_then(|s| s.parse().ok())
+            .unwrap_or(seed);
         println!("seed: {seed} (set LIFEBUOY_SEED to replay)");
         let mut random = StdRng::seed_from_u64(u64::from(seed));
         let snapshot = saved(&world).await?;
@@ -73,7 +86,8 @@ fn at_twenty_random_moments() {
                 true => verify_backup(&world, &name).await,
                 false => verify_restore(&world, &name).await,
             };
-            verified.with_context(|| format!("seed {seed}, round {round}, killed after {after:?}"))?;
+            verified
+                .with_context(|| format!("seed {seed}, round {round}, killed after {after:?}"))?;
         }
         Ok(())
     });
@@ -83,6 +97,11 @@ fn at_twenty_random_moments() {
 async fn prepared(name: &str) -> Result<World> {
     let world = World::start(name).await?;
     sample::deploy(&world.client()).await?;
+    // Its copies in the same cluster could not have its node port.
+    let services: Api<Service> = Api::namespaced(world.client(), "shop");
+    services
+        .delete("web-external", &DeleteParams::default())
+        .await?;
     Ok(world)
 }
 
@@ -97,26 +116,44 @@ fn replay(name: &str, snapshot: &str) -> Restore {
     let mut request = restore(name, from_snapshot("main", snapshot));
     request.spec.volumes = lifebuoy_api::RestoreVolumePolicy::Empty;
     request.spec.mapping.namespaces = sample::NAMESPACES
-        .map(|from| NameMapping { from: from.to_owned(), to: format!("{name}-{from}") })
+        .map(|from| NameMapping {
+            from: from.to_owned(),
+            to: format!("{name}-{from}"),
+        })
         .to_vec();
     request
 }
 
 async fn saved(world: &World) -> Result<String> {
-    let done = run(&world.client(), OPERATOR_NAMESPACE, save(&unique("saved")), SOON).await?;
+    let done = run(
+        &world.client(),
+        OPERATOR_NAMESPACE,
+        save(&unique("saved")),
+        SOON,
+    )
+    .await?;
     ensure!(done.complete(), "{}", done.verdict());
-    done.status.and_then(|status| status.snapshot).context("no snapshot")
+    done.status
+        .and_then(|status| status.snapshot)
+        .context("no snapshot")
 }
 
 /// Lets the operator abort itself at `step` while it works on `request`, and
 /// starts it again.
-async fn abort_at<K: lifebuoy_scenarios::Kind>(world: &mut World, step: &str, request: K) -> Result<()> {
+async fn abort_at<K: lifebuoy_scenarios::Kind>(
+    world: &mut World,
+    step: &str,
+    request: K,
+) -> Result<()> {
     world.installation.kill();
     world.installation.restart_to_abort_at(step)?;
     create(&world.client(), OPERATOR_NAMESPACE, request).await?;
     let start = Instant::now();
     while !world.installation.any_ended()? {
-        ensure!(start.elapsed() < ABORT_LIMIT, "the operator never came to the step {step}");
+        ensure!(
+            start.elapsed() < ABORT_LIMIT,
+            "the operator never came to the step {step}"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     world.installation.kill();
@@ -128,11 +165,26 @@ async fn verify_backup(world: &World, name: &str) -> Result<()> {
     let client = world.client();
     let done = until(&client, OPERATOR_NAMESPACE, name, SOON, Backup::ended).await?;
     ensure!(done.complete(), "{}", done.verdict());
-    let snapshot = done.status.and_then(|status| status.snapshot).context("no snapshot")?;
-    let points = lifebuoy_engine::point::points(&repository(&world.store).await?).await?.points;
-    let of_this: Vec<_> = points.iter().filter(|point| point.summary.backup == name).collect();
-    ensure!(of_this.len() == 1, "{} snapshots for one Backup", of_this.len());
-    ensure!(of_this[0].snapshot.session.to_string() == snapshot, "the status names another one");
+    let snapshot = done
+        .status
+        .and_then(|status| status.snapshot)
+        .context("no snapshot")?;
+    let points = lifebuoy_engine::point::points(&repository(&world.store).await?)
+        .await?
+        .points;
+    let of_this: Vec<_> = points
+        .iter()
+        .filter(|point| point.summary.backup == name)
+        .collect();
+    ensure!(
+        of_this.len() == 1,
+        "{} snapshots for one Backup",
+        of_this.len()
+    );
+    ensure!(
+        of_this[0].snapshot.session.to_string() == snapshot,
+        "the status names another one"
+    );
 
     let restored = unique("check");
     let request = replay(&restored, &snapshot);
@@ -144,10 +196,27 @@ async fn verify_backup(world: &World, name: &str) -> Result<()> {
 async fn verify_restore(world: &World, name: &str) -> Result<()> {
     let client = world.client();
     let done = until(&client, OPERATOR_NAMESPACE, name, SOON, Restore::ended).await?;
-    ensure!(done.complete(), "{}: {:?}", done.verdict(), done.status.map(|s| s.problems));
+    ensure!(
+        done.complete(),
+        "{}: {:?}",
+        done.verdict(),
+        done.status.map(|s| s.problems)
+    );
     let namespaces = sample::NAMESPACES.map(|from| (from.to_owned(), format!("{name}-{from}")));
-    let remapping = Remapping { namespaces: namespaces.into(), ..Remapping::identity() };
-    same(&client, &client, &remapping).await?;
+    let remapping = Remapping {
+        namespaces: namespaces.into(),
+        ..Remapping::identity()
+    };
+    // What is cluster-scoped is there already, and is left alone.
+    let source = Scope::namespaces(sample::NAMESPACES);
+    let expected = Picture::read(&client, &source).await?.expected(&remapping);
+    let found = Picture::read(&client, &source.remapped(&remapping)).await?;
+    let different = differences(&expected, &found);
+    ensure!(
+        different.is_empty(),
+        "{} differences: {different:#?}",
+        different.len()
+    );
     remove(&client, name).await
 }
 
@@ -155,7 +224,9 @@ async fn verify_restore(world: &World, name: &str) -> Result<()> {
 async fn remove(client: &Client, name: &str) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     for from in sample::NAMESPACES {
-        namespaces.delete(&format!("{name}-{from}"), &DeleteParams::background()).await?;
+        namespaces
+            .delete(&format!("{name}-{from}"), &DeleteParams::background())
+            .await?;
     }
     Ok(())
 }

@@ -28,7 +28,11 @@ fn lifebuoy(world: &World, directory: &Path, args: &[&str]) -> Result<Output> {
 
 fn succeeded(output: &Output) -> Result<String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(text)
 }
 
@@ -41,16 +45,31 @@ fn a_directory_is_a_repository_too() {
         let source = namespace(&client, "direct").await?;
         let configmaps: Api<ConfigMap> = Api::namespaced(client.clone(), &source);
         let configmap = ConfigMap {
-            metadata: ObjectMeta { name: Some("kept".into()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some("kept".into()),
+                ..ObjectMeta::default()
+            },
             data: Some([("a".to_owned(), "1".to_owned())].into()),
             ..ConfigMap::default()
         };
-        configmaps.create(&PostParams::default(), &configmap).await?;
+        configmaps
+            .create(&PostParams::default(), &configmap)
+            .await?;
 
         succeeded(&lifebuoy(world, folder.path(), &["repo", "init"])?)?;
-        let args = ["backup", "create", "--cluster-name=laptop", "--namespaces", &source];
+        let args = [
+            "backup",
+            "create",
+            "--cluster-name=laptop",
+            "--namespaces",
+            &source,
+        ];
         succeeded(&lifebuoy(world, folder.path(), &args)?)?;
-        let points = lifebuoy(world, folder.path(), &["recoverypoint", "list", "-o", "json"])?;
+        let points = lifebuoy(
+            world,
+            folder.path(),
+            &["recoverypoint", "list", "-o", "json"],
+        )?;
         let points: Value = serde_json::from_str(&succeeded(&points)?)?;
         ensure!(points.to_string().contains("laptop"), "{points}");
 
@@ -61,7 +80,10 @@ fn a_directory_is_a_repository_too() {
         let plan = succeeded(&lifebuoy(world, folder.path(), &plan)?)?;
         ensure!(plan.contains("digest") || plan.contains("Digest"), "{plan}");
         let restored: Api<ConfigMap> = Api::namespaced(client, &target);
-        ensure!(restored.get_opt("kept").await?.is_none(), "a plan changes nothing");
+        ensure!(
+            restored.get_opt("kept").await?.is_none(),
+            "a plan changes nothing"
+        );
         let run = [&["restore", "create"], from.as_slice()].concat();
         succeeded(&lifebuoy(world, folder.path(), &run)?)?;
         ensure!(restored.get("kept").await?.data == configmap.data);
@@ -76,7 +98,10 @@ fn a_wrong_passphrase_and_a_missing_repository_end_with_a_hint() {
         let folder = TestDirectory::new("hints")?;
         let missing = lifebuoy(world, folder.path(), &["recoverypoint", "list"])?;
         let said = String::from_utf8_lossy(&missing.stderr).into_owned();
-        ensure!(!missing.status.success() && said.contains("hint:"), "{said}");
+        ensure!(
+            !missing.status.success() && said.contains("hint:"),
+            "{said}"
+        );
 
         succeeded(&lifebuoy(world, folder.path(), &["repo", "init"])?)?;
         let wrong = Command::new(operator_binary()?)
@@ -86,7 +111,10 @@ fn a_wrong_passphrase_and_a_missing_repository_end_with_a_hint() {
             .output()?;
         let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
         ensure!(wrong.status.code() == Some(1), "{:?}", wrong.status);
-        ensure!(said.contains("passphrase") && !said.contains("something else"), "{said}");
+        ensure!(
+            said.contains("passphrase") && !said.contains("something else"),
+            "{said}"
+        );
         Ok(())
     });
 }
@@ -95,24 +123,39 @@ fn a_wrong_passphrase_and_a_missing_repository_end_with_a_hint() {
 fn a_full_disk_fails_the_backup_and_keeps_what_was_saved() {
     scenario(async {
         let folder = TestDirectory::new("full")?;
-        let Some(disk) = SmallDisk::mount(folder.path())? else { return Ok(()) };
+        let Some(disk) = SmallDisk::mount(folder.path())? else {
+            return Ok(());
+        };
         let world = World::shared().await?;
         let client = world.client();
         let source = namespace(&client, "filling").await?;
         succeeded(&lifebuoy(world, disk.0, &["repo", "init"])?)?;
-        let args = ["backup", "create", "--cluster-name=full", "--namespaces", &source];
+        let args = [
+            "backup",
+            "create",
+            "--cluster-name=full",
+            "--namespaces",
+            &source,
+        ];
         succeeded(&lifebuoy(world, disk.0, &args)?)?;
 
         let configmaps: Api<ConfigMap> = Api::namespaced(client, &source);
         let mut random = StdRng::seed_from_u64(7);
         for name in ["one", "two"] {
-            let noise = (0..900_000).map(|_| char::from(random.random_range(b' '..b'~'))).collect();
+            let noise = (0..900_000)
+                .map(|_| char::from(random.random_range(b' '..b'~')))
+                .collect();
             let configmap = ConfigMap {
-                metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },
+                metadata: ObjectMeta {
+                    name: Some(name.into()),
+                    ..ObjectMeta::default()
+                },
                 data: Some([("noise".to_owned(), noise)].into()),
                 ..ConfigMap::default()
             };
-            configmaps.create(&PostParams::default(), &configmap).await?;
+            configmaps
+                .create(&PostParams::default(), &configmap)
+                .await?;
         }
         let full = lifebuoy(world, disk.0, &args)?;
         let said = String::from_utf8_lossy(&full.stderr).into_owned();
@@ -121,7 +164,10 @@ fn a_full_disk_fails_the_backup_and_keeps_what_was_saved() {
         let points = lifebuoy(world, disk.0, &["recoverypoint", "list", "-o", "json"])?;
         let points: Value = serde_json::from_str(&succeeded(&points)?)?;
         let count = points.as_array().map_or(0, Vec::len);
-        ensure!(count == 1, "the first backup is there and the second is not: {points}");
+        ensure!(
+            count == 1,
+            "the first backup is there and the second is not: {points}"
+        );
         Ok(())
     });
 }

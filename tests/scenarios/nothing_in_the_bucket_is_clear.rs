@@ -28,7 +28,10 @@ fn every_byte_is_listed_as_clear_or_sealed() {
         let namespace = namespace(&client, MARKER).await?;
         let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
         let configmaps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
-        let metadata = ObjectMeta { name: Some(MARKER.into()), ..ObjectMeta::default() };
+        let metadata = ObjectMeta {
+            name: Some(MARKER.into()),
+            ..ObjectMeta::default()
+        };
         let text = MARKER.repeat(2000);
         let secret = Secret {
             metadata: metadata.clone(),
@@ -41,7 +44,9 @@ fn every_byte_is_listed_as_clear_or_sealed() {
             data: Some(BTreeMap::from([(MARKER.to_owned(), text)])),
             ..ConfigMap::default()
         };
-        configmaps.create(&PostParams::default(), &configmap).await?;
+        configmaps
+            .create(&PostParams::default(), &configmap)
+            .await?;
         for round in 0..3 {
             let name = format!("{MARKER}-{round}");
             let done = run(&client, OPERATOR_NAMESPACE, backup(&name, "main"), SOON).await?;
@@ -49,24 +54,39 @@ fn every_byte_is_listed_as_clear_or_sealed() {
         }
         let repository = repository(&world.store).await?;
         let all = lifebuoy_engine::point::points(&repository).await?;
-        repository.forget(all.points[0].snapshot.session, MARKER).await?;
+        repository
+            .forget(all.points[0].snapshot.session, MARKER)
+            .await?;
 
         let bucket = world.s3.bucket_directory().join("clear-marker-cluster");
         let mut objects = BTreeMap::new();
         for file in files(&bucket)? {
-            let key = file.strip_prefix(&bucket)?.to_str().context("a key that is not UTF-8")?;
+            let key = file
+                .strip_prefix(&bucket)?
+                .to_str()
+                .context("a key that is not UTF-8")?;
             objects.insert(key.to_owned(), fs::read(&file)?);
         }
         ensure!(objects.len() >= 10, "only {} objects", objects.len());
         let reader = Reader::new(&objects, &world.store.passphrase)?;
         let mut sealed = 0;
         for (key, bytes) in &objects {
-            for needle in [MARKER, "configmaps", "apiVersion", "kube-system", "lifebuoy.dev"] {
-                ensure!(!contains(bytes, needle.as_bytes()), "{key} holds {needle:?}");
+            for needle in [
+                MARKER,
+                "configmaps",
+                "apiVersion",
+                "kube-system",
+                "lifebuoy.dev",
+            ] {
+                ensure!(
+                    !contains(bytes, needle.as_bytes()),
+                    "{key} holds {needle:?}"
+                );
             }
             has_a_random_name(key)?;
-            let regions =
-                reader.account(key, bytes).with_context(|| format!("{key} is not as specified"))?;
+            let regions = reader
+                .account(key, bytes)
+                .with_context(|| format!("{key} is not as specified"))?;
             let mut end = 0;
             for region in regions {
                 let range = match region {
@@ -76,10 +96,18 @@ fn every_byte_is_listed_as_clear_or_sealed() {
                         range
                     }
                 };
-                ensure!(range.start == end, "{key}: nobody accounts for {end}..{}", range.start);
+                ensure!(
+                    range.start == end,
+                    "{key}: nobody accounts for {end}..{}",
+                    range.start
+                );
                 end = range.end;
             }
-            ensure!(end == bytes.len(), "{key}: nobody accounts for {end}..{}", bytes.len());
+            ensure!(
+                end == bytes.len(),
+                "{key}: nobody accounts for {end}..{}",
+                bytes.len()
+            );
         }
         ensure!(sealed > 10_000, "only {sealed} bytes are sealed");
         Ok(())
@@ -89,7 +117,9 @@ fn every_byte_is_listed_as_clear_or_sealed() {
 /// Names consist of the folders of the format, counters, and hexadecimal ids.
 fn has_a_random_name(key: &str) -> Result<()> {
     let parts = key.split(['/', '-', '.']);
-    let folders = ["format", "keys", "packs", "index", "open", "end", "forget", "beat", "probe"];
+    let folders = [
+        "format", "keys", "packs", "index", "open", "end", "forget", "beat", "probe",
+    ];
     for (position, part) in parts.enumerate() {
         let known = match position {
             0 => folders.contains(&part),

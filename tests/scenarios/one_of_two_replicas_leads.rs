@@ -17,7 +17,12 @@ fn when_the_leader_is_killed_the_other_replica_finishes_its_work() {
         let client = world.client();
         world.installation.start_replicas().await?;
         let holders = holders(&world.installation).await?;
-        ensure!(holders.iter().all(|holder| holder.ends_with("-0") || holder.ends_with("-1")), "{holders:?}");
+        ensure!(
+            holders
+                .iter()
+                .all(|holder| holder.ends_with("-0") || holder.ends_with("-1")),
+            "{holders:?}"
+        );
         for replica in world.installation.replicas() {
             let (status, _) = get(&replica.listen, "/healthz").await?;
             ensure!(status == 200, "{} is not healthy", replica.deployment);
@@ -31,7 +36,14 @@ fn when_the_leader_is_killed_the_other_replica_finishes_its_work() {
         let first = world.installation.replicas().len() / 2;
         world.installation.kill_first(first);
         let limit = SOON + Duration::from_secs(60);
-        let done = until(&client, OPERATOR_NAMESPACE, "during", limit, lifebuoy_api::Backup::ended).await?;
+        let done = until(
+            &client,
+            OPERATOR_NAMESPACE,
+            "during",
+            limit,
+            lifebuoy_api::Backup::ended,
+        )
+        .await?;
         ensure!(done.complete(), "{}", done.verdict());
         let done = run(&client, OPERATOR_NAMESPACE, backup("after", "main"), SOON).await?;
         ensure!(done.complete(), "{}", done.verdict());
@@ -45,6 +57,11 @@ async fn holders(installation: &Installation) -> Result<Vec<String>> {
     ensure!(!leases.items.is_empty(), "nobody leads");
     leases
         .into_iter()
-        .map(|lease| lease.spec.and_then(|spec| spec.holder_identity).context("a Lease of nobody"))
+        .map(|lease| {
+            lease
+                .spec
+                .and_then(|spec| spec.holder_identity)
+                .context("a Lease of nobody")
+        })
         .collect()
 }

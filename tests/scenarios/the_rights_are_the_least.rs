@@ -44,13 +44,29 @@ fn the_capture_account_cannot_reach_nodes_pods_or_single_objects() {
             "bind clusterroles",
         ] {
             let args = ["auth", "can-i", "--namespace=default"];
-            let finished = kubectl.output(args.into_iter().chain(refused.split(' ')), "").await?;
-            ensure!(finished.stdout.trim() == "no", "{refused}: {}", finished.stdout);
+            let finished = kubectl
+                .output(args.into_iter().chain(refused.split(' ')), "")
+                .await?;
+            ensure!(
+                finished.stdout.trim() == "no",
+                "{refused}: {}",
+                finished.stdout
+            );
         }
-        for allowed in ["list secrets", "watch pods", "list customresourcedefinitions"] {
+        for allowed in [
+            "list secrets",
+            "watch pods",
+            "list customresourcedefinitions",
+        ] {
             let args = ["auth", "can-i", "--all-namespaces"];
-            let finished = kubectl.output(args.into_iter().chain(allowed.split(' ')), "").await?;
-            ensure!(finished.stdout.trim() == "yes", "{allowed}: {}", finished.stdout);
+            let finished = kubectl
+                .output(args.into_iter().chain(allowed.split(' ')), "")
+                .await?;
+            ensure!(
+                finished.stdout.trim() == "yes",
+                "{allowed}: {}",
+                finished.stdout
+            );
         }
         Ok(())
     });
@@ -91,9 +107,15 @@ fn a_backup_in_a_tenants_namespace_reads_nothing() {
         let status = refused.status.context("no status")?;
         let stalled = find(&status.conditions, ConditionType::Stalled).context("not stalled")?;
         ensure!(stalled.reason == "NamespaceNotPermitted", "{stalled:?}");
-        ensure!(status.session.is_none() && status.progress.types == 0, "{status:?}");
+        ensure!(
+            status.session.is_none() && status.progress.types == 0,
+            "{status:?}"
+        );
         tokio::time::sleep(Duration::from_secs(2)).await;
-        ensure!(lists()? == before, "the operator has listed something for a tenant");
+        ensure!(
+            lists()? == before,
+            "the operator has listed something for a tenant"
+        );
         Ok(())
     });
 }
@@ -103,7 +125,13 @@ fn ordinary_users_have_no_rights_on_our_kinds() {
     scenario(async {
         let client = World::shared().await?.client();
         for verb in ["create", "get", "list", "delete"] {
-            for resource in ["backups", "restores", "recoverypoints", "repositories", "schedules"] {
+            for resource in [
+                "backups",
+                "restores",
+                "recoverypoints",
+                "repositories",
+                "schedules",
+            ] {
                 ensure!(
                     !allowed(&client, "somebody", verb, resource).await?,
                     "an ordinary user may {verb} {resource}"

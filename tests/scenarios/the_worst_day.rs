@@ -67,7 +67,10 @@ async fn follow(world: &World, store: &Store, name: &str) -> Result<()> {
     let new = ControlPlane::start(ControlPlaneOptions::named(name)).await?;
     let document = fs::read_to_string(workspace_root().join("docs/worst-day.md"))?;
     let script = commands(&document);
-    ensure!(script.lines().count() >= 5, "the document has hardly a command:\n{script}");
+    ensure!(
+        script.lines().count() >= 5,
+        "the document has hardly a command:\n{script}"
+    );
     execute(&new, world, store, &script).await?;
 
     same(&world.client(), &new.admin(), &Remapping::identity()).await?;
@@ -78,7 +81,10 @@ async fn follow(world: &World, store: &Store, name: &str) -> Result<()> {
         .iter()
         .find(|schedule| schedule.metadata.name.as_deref() == Some("nightly"))
         .context("the Schedule is not back")?;
-    ensure!(nightly.spec.suspend, "the Schedule is back, but not suspended");
+    ensure!(
+        nightly.spec.suspend,
+        "the Schedule is back, but not suspended"
+    );
     Ok(())
 }
 
@@ -104,16 +110,26 @@ fn commands(document: &str) -> String {
 async fn execute(new: &ControlPlane, world: &World, store: &Store, script: &str) -> Result<()> {
     let found = tools::ensure_async(&[Tool::Kubectl, Tool::Helm]).await?;
     let mut path = vec![operator_binary()?];
-    path.extend([found.get(Tool::Kubectl)?.to_owned(), found.get(Tool::Helm)?.to_owned()]);
+    path.extend([
+        found.get(Tool::Kubectl)?.to_owned(),
+        found.get(Tool::Helm)?.to_owned(),
+    ]);
     let folders = path.iter().filter_map(|program| program.parent());
     let old = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths(folders.map(Path::to_owned).chain(std::env::split_paths(&old)))?;
+    let path = std::env::join_paths(
+        folders
+            .map(Path::to_owned)
+            .chain(std::env::split_paths(&old)),
+    )?;
     let home = new.directory().join("home");
     fs::create_dir_all(&home)?;
 
     let mut environment: BTreeMap<String, String> = store.environment();
     environment.insert("LIFEBUOY_ALLOW_HTTP".into(), "true".into());
-    environment.insert("LIFEBUOY_CLUSTER".into(), world.installation.cluster_name().to_owned());
+    environment.insert(
+        "LIFEBUOY_CLUSTER".into(),
+        world.installation.cluster_name().to_owned(),
+    );
     let output = tokio::process::Command::new("bash")
         .args(["-euxo", "pipefail", "-c", script])
         .current_dir(workspace_root())

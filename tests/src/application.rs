@@ -43,7 +43,9 @@ pub async fn compare(
     target: &Client,
     remapping: &Remapping,
 ) -> Result<(usize, Vec<Difference>)> {
-    let expected = Picture::read(source, &application()).await?.expected(remapping);
+    let expected = Picture::read(source, &application())
+        .await?
+        .expected(remapping);
     let found = Picture::read(target, &application().remapped(remapping)).await?;
     Ok((expected.len(), differences(&expected, &found)))
 }

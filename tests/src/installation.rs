@@ -88,8 +88,12 @@ impl Installation {
     /// As [`Installation::start`].
     pub async fn install(cluster: ControlPlane, options: InstallationOptions) -> Result<Self> {
         helm_install(&cluster, &options).await?;
-        let mut installation =
-            Self { cluster, options, binary: operator_binary()?, replicas: Vec::new() };
+        let mut installation = Self {
+            cluster,
+            options,
+            binary: operator_binary()?,
+            replicas: Vec::new(),
+        };
         installation.start_replicas().await?;
         Ok(installation)
     }
@@ -208,19 +212,32 @@ impl Installation {
     }
 
     async fn replica(&self, deployment: &Deployment) -> Result<Replica> {
-        let name = deployment.metadata.name.clone().context("a Deployment without a name")?;
+        let name = deployment
+            .metadata
+            .name
+            .clone()
+            .context("a Deployment without a name")?;
         let pod = deployment
             .spec
             .as_ref()
             .and_then(|spec| spec.template.spec.as_ref())
             .context("a Deployment without a pod template")?;
         let account = pod.service_account_name.as_deref().unwrap_or("default");
-        let kubeconfig =
-            self.cluster.kubeconfig_for_service_account(OPERATOR_NAMESPACE, account).await?;
-        let container = pod.containers.first().context("a Deployment without containers")?;
+        let kubeconfig = self
+            .cluster
+            .kubeconfig_for_service_account(OPERATOR_NAMESPACE, account)
+            .await?;
+        let container = pod
+            .containers
+            .first()
+            .context("a Deployment without containers")?;
         let identity = format!("{name}-{}", self.replicas.len());
         let listen = free_address()?;
-        let log = self.cluster.directory().join("logs").join(format!("{identity}.log"));
+        let log = self
+            .cluster
+            .directory()
+            .join("logs")
+            .join(format!("{identity}.log"));
         let mut spec = ProcessSpec::new(&identity, &self.binary, log)
             .args(arguments(container, &listen))
             .env("KUBECONFIG", kubeconfig);
@@ -230,7 +247,12 @@ impl Installation {
         for (name, value) in &self.options.environment {
             spec = spec.env(name, value);
         }
-        Ok(Replica { deployment: name, listen, spec, process: None })
+        Ok(Replica {
+            deployment: name,
+            listen,
+            spec,
+            process: None,
+        })
     }
 }
 
@@ -265,8 +287,14 @@ impl Replica {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let log = self.process.as_ref().map_or_else(String::new, |p| p.log_tail(4000));
-        bail!("{} is not ready after {READY_LIMIT:?}; its log ends:\n{log}", self.deployment)
+        let log = self
+            .process
+            .as_ref()
+            .map_or_else(String::new, |p| p.log_tail(4000));
+        bail!(
+            "{} is not ready after {READY_LIMIT:?}; its log ends:\n{log}",
+            self.deployment
+        )
     }
 }
 
@@ -281,8 +309,15 @@ pub async fn get(address: &str, path: &str) -> Result<(u16, String)> {
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
-    let status = answer.split_whitespace().nth(1).context("no status line")?.parse()?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    let status = answer
+        .split_whitespace()
+        .nth(1)
+        .context("no status line")?
+        .parse()?;
+    let body = answer
+        .split_once("\r\n\r\n")
+        .map(|(_, body)| body.to_owned())
+        .unwrap_or_default();
     Ok((status, body))
 }
 
@@ -302,7 +337,11 @@ pub fn operator_binary() -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace_root().join("target"), PathBuf::from);
     let path = target.join(profile).join("lifebuoy");
-    ensure!(path.exists(), "{} is not there: run `cargo build -p lifebuoy`", path.display());
+    ensure!(
+        path.exists(),
+        "{} is not there: run `cargo build -p lifebuoy`",
+        path.display()
+    );
     Ok(path)
 }
 
@@ -350,12 +389,19 @@ async fn helm_install(cluster: &ControlPlane, options: &InstallationOptions) -> 
 }
 
 fn path_text(path: &Path) -> Result<String> {
-    Ok(path.to_str().context("the checkout's path is not UTF-8")?.to_owned())
+    Ok(path
+        .to_str()
+        .context("the checkout's path is not UTF-8")?
+        .to_owned())
 }
 
 /// The container's arguments, but for the address, which is one on loopback.
 fn arguments(container: &Container, listen: &str) -> Vec<String> {
-    let own = container.args.iter().flatten().filter(|arg| !arg.starts_with("--listen"));
+    let own = container
+        .args
+        .iter()
+        .flatten()
+        .filter(|arg| !arg.starts_with("--listen"));
     own.cloned().chain([format!("--listen={listen}")]).collect()
 }
 
@@ -370,7 +416,10 @@ fn environment(container: &Container, identity: &str) -> Vec<(String, String)> {
         .iter()
         .flatten()
         .filter_map(|variable| {
-            let reference = variable.value_from.as_ref().and_then(|from| from.field_ref.as_ref());
+            let reference = variable
+                .value_from
+                .as_ref()
+                .and_then(|from| from.field_ref.as_ref());
             let value = match reference {
                 Some(reference) => field(&reference.field_path),
                 None => variable.value.clone()?,

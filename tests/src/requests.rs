@@ -50,13 +50,19 @@ impl Store {
     /// The same place with another user's credentials.
     #[must_use]
     pub fn as_user(&self, user: &S3User) -> Self {
-        Self { credentials: credentials(&user.access_key, &user.secret_key), ..self.clone() }
+        Self {
+            credentials: credentials(&user.access_key, &user.secret_key),
+            ..self.clone()
+        }
     }
 
     /// The same place through another endpoint, such as a counting proxy.
     #[must_use]
     pub fn through(&self, endpoint: impl Into<String>) -> Self {
-        Self { endpoint: endpoint.into(), ..self.clone() }
+        Self {
+            endpoint: endpoint.into(),
+            ..self.clone()
+        }
     }
 
     /// Everything a command line needs, as environment variables.
@@ -73,10 +79,18 @@ impl Store {
     ///
     /// # Errors
     /// When the API server refuses one of them.
-    pub async fn declare(&self, client: &Client, namespace: &str, name: &str) -> Result<Repository> {
+    pub async fn declare(
+        &self,
+        client: &Client,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Repository> {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let passphrase = BTreeMap::from([("passphrase".to_owned(), self.passphrase.clone())]);
-        for (suffix, data) in [("credentials", self.credentials.clone()), ("passphrase", passphrase)] {
+        for (suffix, data) in [
+            ("credentials", self.credentials.clone()),
+            ("passphrase", passphrase),
+        ] {
             let secret = Secret {
                 metadata: named(&format!("{name}-{suffix}")),
                 string_data: Some(data),
@@ -84,7 +98,12 @@ impl Store {
             };
             secrets.create(&PostParams::default(), &secret).await?;
         }
-        create(client, namespace, Repository::new(name, self.repository_spec(name))).await
+        create(
+            client,
+            namespace,
+            Repository::new(name, self.repository_spec(name)),
+        )
+        .await
     }
 
     /// The spec of a Repository at this place, with Secrets named after it.
@@ -95,7 +114,9 @@ impl Store {
             endpoint: Some(self.endpoint.clone()),
             region: Some(lifebuoy_testkit::s3::REGION.to_owned()),
             allow_http: true,
-            credentials_secret_ref: Some(LocalReference { name: format!("{name}-credentials") }),
+            credentials_secret_ref: Some(LocalReference {
+                name: format!("{name}-credentials"),
+            }),
             passphrase_secret_ref: KeyReference {
                 name: format!("{name}-passphrase"),
                 key: "passphrase".to_owned(),
@@ -212,7 +233,11 @@ pub async fn run<K: Kind + Ended>(
     request: K,
     limit: Duration,
 ) -> Result<K> {
-    let name = request.meta().name.clone().context("a request has a name")?;
+    let name = request
+        .meta()
+        .name
+        .clone()
+        .context("a request has a name")?;
     create(client, namespace, request).await?;
     until(client, namespace, &name, limit, Ended::ended).await
 }
@@ -244,7 +269,13 @@ pub async fn until<K: Kind>(
     limit: Duration,
     done: impl Fn(&K) -> bool,
 ) -> Result<K> {
-    until_in(Api::namespaced(client.clone(), namespace), name, limit, done).await
+    until_in(
+        Api::namespaced(client.clone(), namespace),
+        name,
+        limit,
+        done,
+    )
+    .await
 }
 
 /// Waits until `done` holds of the cluster-scoped object.
@@ -285,7 +316,10 @@ where
         tokio::time::sleep(POLL).await;
     }
     let last = serde_json::to_string_pretty(&last)?;
-    bail!("{} {name} is not as expected after {limit:?}: {last}", K::kind(&()))
+    bail!(
+        "{} {name} is not as expected after {limit:?}: {last}",
+        K::kind(&())
+    )
 }
 
 /// The recovery points that the cluster shows.
@@ -304,9 +338,13 @@ pub trait Ended {
 
     /// Whether it has ended: it completed, failed, or cannot go on.
     fn ended(&self) -> bool {
-        [ConditionType::Complete, ConditionType::Failed, ConditionType::Stalled]
-            .into_iter()
-            .any(|kind| is_true(self.conditions(), kind))
+        [
+            ConditionType::Complete,
+            ConditionType::Failed,
+            ConditionType::Stalled,
+        ]
+        .into_iter()
+        .any(|kind| is_true(self.conditions(), kind))
     }
 
     /// Whether it did all that was asked.
@@ -316,11 +354,18 @@ pub trait Ended {
 
     /// The reason and the message of the condition that ended it.
     fn verdict(&self) -> String {
-        [ConditionType::Complete, ConditionType::Failed, ConditionType::Stalled]
-            .into_iter()
-            .filter_map(|kind| find(self.conditions(), kind))
-            .find(|condition| condition.status == "True")
-            .map_or_else(|| "not ended".to_owned(), |c| format!("{}={}: {}", c.type_, c.reason, c.message))
+        [
+            ConditionType::Complete,
+            ConditionType::Failed,
+            ConditionType::Stalled,
+        ]
+        .into_iter()
+        .filter_map(|kind| find(self.conditions(), kind))
+        .find(|condition| condition.status == "True")
+        .map_or_else(
+            || "not ended".to_owned(),
+            |c| format!("{}={}: {}", c.type_, c.reason, c.message),
+        )
     }
 }
 
@@ -336,5 +381,8 @@ macro_rules! has_conditions {
 has_conditions!(Backup, Restore, Repository, Schedule);
 
 fn named(name: &str) -> ObjectMeta {
-    ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        ..ObjectMeta::default()
+    }
 }

@@ -85,8 +85,15 @@ impl World {
         let s3 = S3Server::start(folder).await?;
         let store = Store::at(&s3, &options.cluster_name);
         let installation = Installation::start(options).await?;
-        let world = Self { installation, s3, store };
-        world.store.declare(&world.client(), OPERATOR_NAMESPACE, "main").await?;
+        let world = Self {
+            installation,
+            s3,
+            store,
+        };
+        world
+            .store
+            .declare(&world.client(), OPERATOR_NAMESPACE, "main")
+            .await?;
         repository_ready(&world.client(), OPERATOR_NAMESPACE, "main", SOON).await?;
         Ok(world)
     }
@@ -120,9 +127,14 @@ pub fn unique(prefix: &str) -> String {
 pub async fn namespace(client: &Client, prefix: &str) -> Result<String> {
     let name = unique(prefix);
     let object = Namespace {
-        metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            ..ObjectMeta::default()
+        },
         ..Namespace::default()
     };
-    Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await?;
+    Api::<Namespace>::all(client.clone())
+        .create(&PostParams::default(), &object)
+        .await?;
     Ok(name)
 }

@@ -9,7 +9,14 @@ use lifebuoy_testkit::tools::workspace_root;
 pub(crate) fn operator() -> Result<()> {
     // Together with this program, which is there already: cargo then takes the
     // dependencies as they were built for it.
-    cargo(&["build", "--package", "lifebuoy", "--package", "xtask", "--bins"])
+    cargo(&[
+        "build",
+        "--package",
+        "lifebuoy",
+        "--package",
+        "xtask",
+        "--bins",
+    ])
 }
 
 /// Builds the `lifebuoy` binary as it is released.

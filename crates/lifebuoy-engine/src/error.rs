@@ -138,7 +138,7 @@ impl Error {
                 _ => Some("check that the API server can be reached".to_owned()),
             },
             Self::NoPoint { .. } => Some(
-                "`lifebuoy backup list` shows what the repository holds, partial points included"
+                "`lifebuoy recoverypoint list` shows what the repository holds, partial points included"
                     .to_owned(),
             ),
             Self::AmbiguousCluster { .. } => {

@@ -45,18 +45,27 @@ pub(crate) async fn start(client: &Client) -> Result<Aggregated> {
         }
     });
     register(client, port).await?;
-    until_cluster(client, &format!("v1.{GROUP}"), SOON, |service: &APIService| {
-        service.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(
-            |condition| condition.type_ == "Available" && condition.status == "True",
-        )
-    })
+    until_cluster(
+        client,
+        &format!("v1.{GROUP}"),
+        SOON,
+        |service: &APIService| {
+            service
+                .status
+                .iter()
+                .flat_map(|status| status.conditions.iter().flatten())
+                .any(|condition| condition.type_ == "Available" && condition.status == "True")
+        },
+    )
     .await?;
     Ok(Aggregated(task))
 }
 
 fn acceptor() -> Result<TlsAcceptor> {
     let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(
+        certified.signing_key.serialize_der(),
+    ));
     let config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(vec![certified.cert.der().clone()], key)?;
@@ -64,14 +73,20 @@ fn acceptor() -> Result<TlsAcceptor> {
 }
 
 async fn register(client: &Client, port: u16) -> Result<()> {
-    let metadata = |name: &str| ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+    let metadata = |name: &str| ObjectMeta {
+        name: Some(name.to_owned()),
+        ..ObjectMeta::default()
+    };
     // An ExternalName is the one kind of Service that leads to loopback.
     let service = Service {
         metadata: metadata("gadgets"),
         spec: Some(ServiceSpec {
             type_: Some("ExternalName".to_owned()),
             external_name: Some("localhost".to_owned()),
-            ports: Some(vec![ServicePort { port: i32::from(port), ..ServicePort::default() }]),
+            ports: Some(vec![ServicePort {
+                port: i32::from(port),
+                ..ServicePort::default()
+            }]),
             ..ServiceSpec::default()
         }),
         ..Service::default()
@@ -96,7 +111,9 @@ async fn register(client: &Client, port: u16) -> Result<()> {
         }),
         ..APIService::default()
     };
-    Api::<APIService>::all(client.clone()).create(&PostParams::default(), &service).await?;
+    Api::<APIService>::all(client.clone())
+        .create(&PostParams::default(), &service)
+        .await?;
     Ok(())
 }
 
@@ -134,10 +151,12 @@ fn document(path: &str) -> Option<Value> {
         }));
     }
     if path == format!("/apis/{group_version}/gadgets") {
-        let gadget = |name: &str| json!({
-            "apiVersion": group_version, "kind": "Gadget",
-            "metadata": {"name": name, "namespace": "default", "uid": name, "resourceVersion": "7"},
-        });
+        let gadget = |name: &str| {
+            json!({
+                "apiVersion": group_version, "kind": "Gadget",
+                "metadata": {"name": name, "namespace": "default", "uid": name, "resourceVersion": "7"},
+            })
+        };
         return Some(json!({
             "kind": "GadgetList", "apiVersion": group_version,
             "metadata": {"resourceVersion": "7"},

@@ -36,10 +36,13 @@ impl Reader {
     pub(crate) fn new(objects: &BTreeMap<String, Vec<u8>>, passphrase: &str) -> Result<Self> {
         let format = objects.get("format/1").context("no format/1")?;
         let repository: [u8; 16] = format.get(16..32).context("short format")?.try_into()?;
-        let (key, slot) =
-            objects.iter().find(|(key, _)| key.starts_with("keys/")).context("no key slot")?;
+        let (key, slot) = objects
+            .iter()
+            .find(|(key, _)| key.starts_with("keys/"))
+            .context("no key slot")?;
         ensure!(slot.len() == 192, "a key slot has 192 bytes");
-        let number = |at: usize| -> Result<u32> { Ok(u32::from_le_bytes(slot[at..at + 4].try_into()?)) };
+        let number =
+            |at: usize| -> Result<u32> { Ok(u32::from_le_bytes(slot[at..at + 4].try_into()?)) };
         let params = Params::new(number(36)?, number(40)?, number(44)?, Some(32))
             .map_err(|error| anyhow::anyhow!("{error}"))?;
         let mut kek = [0; 32];
@@ -51,11 +54,23 @@ impl Reader {
         let aad = [&slot[..112], key.as_bytes()].concat();
         let master = open(&triple[..32], &triple[64..76], &aad, &slot[112..160])?;
         let sub = |name: &str| {
-            derive::<32>(&master, Some(&repository), format!("lifebuoy/1/{name}").as_bytes())
+            derive::<32>(
+                &master,
+                Some(&repository),
+                format!("lifebuoy/1/{name}").as_bytes(),
+            )
         };
         let mac = blake3::keyed_hash(&sub("format")?, &[b"format/1", &format[..64]].concat());
-        ensure!(mac.as_bytes()[..] == format[64..96], "the format object's MAC is wrong");
-        Ok(Self { repository, data: sub("data")?, record: sub("record")?, chunk_id: sub("chunk-id")? })
+        ensure!(
+            mac.as_bytes()[..] == format[64..96],
+            "the format object's MAC is wrong"
+        );
+        Ok(Self {
+            repository,
+            data: sub("data")?,
+            record: sub("record")?,
+            chunk_id: sub("chunk-id")?,
+        })
     }
 
     /// Accounts for every byte of an object.
@@ -64,8 +79,14 @@ impl Reader {
         if folder == "probe" {
             return Ok(vec![Region::Clear(0..bytes.len())]);
         }
-        ensure!(bytes.len() >= HEADER && &bytes[..8] == b"LIFEBUOY", "no header");
-        ensure!(bytes[8..10] == [1, 0] && bytes[11..16] == [0; 5], "another header");
+        ensure!(
+            bytes.len() >= HEADER && &bytes[..8] == b"LIFEBUOY",
+            "no header"
+        );
+        ensure!(
+            bytes[8..10] == [1, 0] && bytes[11..16] == [0; 5],
+            "another header"
+        );
         let expected = match folder {
             "format" => 1,
             "keys" => 2,
@@ -78,10 +99,18 @@ impl Reader {
             "packs" if key.ends_with(".meta") => 17,
             _ => bail!("a key that the format does not have"),
         };
-        ensure!(bytes[10] == expected, "type {} instead of {expected}", bytes[10]);
+        ensure!(
+            bytes[10] == expected,
+            "type {} instead of {expected}",
+            bytes[10]
+        );
         match expected {
             1 => Ok(vec![Region::Clear(0..128)]),
-            2 => Ok(vec![Region::Clear(0..112), Region::Sealed(112..160), Region::Clear(160..192)]),
+            2 => Ok(vec![
+                Region::Clear(0..112),
+                Region::Sealed(112..160),
+                Region::Clear(160..192),
+            ]),
             16 | 17 => self.pack(key, bytes),
             _ => self.record(key, bytes),
         }
@@ -90,13 +119,21 @@ impl Reader {
     /// Section 6.
     fn record(&self, key: &str, bytes: &[u8]) -> Result<Vec<Region>> {
         ensure!(bytes.len() >= 92 + 16, "a short record");
-        let info = [b"lifebuoy/1/record".as_slice(), &bytes[10..11], &bytes[16..48]].concat();
+        let info = [
+            b"lifebuoy/1/record".as_slice(),
+            &bytes[10..11],
+            &bytes[16..48],
+        ]
+        .concat();
         let triple = derive::<96>(&self.record, None, &info)?;
         ensure!(triple[32..64] == bytes[48..80], "another commitment");
         let aad = [&bytes[..HEADER], &self.repository, key.as_bytes()].concat();
         let plain = open(&triple[..32], &bytes[80..92], &aad, &bytes[92..])?;
         ensure!(plain.len() % 256 == 0, "a record is padded");
-        ensure!(nonce(&triple[64..], &[&plain])? == bytes[80..92], "another nonce");
+        ensure!(
+            nonce(&triple[64..], &[&plain])? == bytes[80..92],
+            "another nonce"
+        );
         Ok(vec![Region::Clear(0..92), Region::Sealed(92..bytes.len())])
     }
 
@@ -112,10 +149,21 @@ impl Reader {
         let number: u32 = number.parse()?;
         let footer = bytes.len().checked_sub(68).context("a short pack")?;
         ensure!(bytes.len() % 4096 == 0, "a pack is padded");
-        ensure!(blake3::hash(&bytes[..footer + 36]).as_bytes()[..] == bytes[footer + 36..], "hash");
-        let info = [b"lifebuoy/1/pack".as_slice(), &bytes[16..48], &number.to_le_bytes(), &bytes[10..11]];
+        ensure!(
+            blake3::hash(&bytes[..footer + 36]).as_bytes()[..] == bytes[footer + 36..],
+            "hash"
+        );
+        let info = [
+            b"lifebuoy/1/pack".as_slice(),
+            &bytes[16..48],
+            &number.to_le_bytes(),
+            &bytes[10..11],
+        ];
         let triple = derive::<96>(&self.data, None, &info.concat())?;
-        ensure!(triple[32..64] == bytes[footer + 4..footer + 36], "another commitment");
+        ensure!(
+            triple[32..64] == bytes[footer + 4..footer + 36],
+            "another commitment"
+        );
 
         let sealed = |position: u32, id: &[u8], codec: u8, raw: u32, range: Range<usize>| {
             let aad = [
@@ -134,7 +182,9 @@ impl Reader {
             open(&triple[..32], &nonce, &aad.concat(), &bytes[range])
         };
         let length = u32::from_le_bytes(bytes[footer..footer + 4].try_into()?);
-        let trailer = footer.checked_sub(length as usize).context("a long trailer")?..footer;
+        let trailer = footer
+            .checked_sub(length as usize)
+            .context("a long trailer")?..footer;
         let raw = length.checked_sub(16).context("a short trailer")?;
         let plain = sealed(u32::MAX, &[0; 32], 0, raw, trailer.clone())?;
 
@@ -152,11 +202,18 @@ impl Reader {
                 other => bail!("codec {other}"),
             };
             ensure!(chunk.len() == raw as usize, "a chunk of another length");
-            ensure!(blake3::keyed_hash(&self.chunk_id, &chunk).as_bytes()[..] == *id, "another id");
+            ensure!(
+                blake3::keyed_hash(&self.chunk_id, &chunk).as_bytes()[..] == *id,
+                "another id"
+            );
             regions.push(Region::Sealed(at..at + stored));
             at += stored;
         }
-        ensure!(at == trailer.start, "{} bytes between chunks and trailer", trailer.start - at);
+        ensure!(
+            at == trailer.start,
+            "{} bytes between chunks and trailer",
+            trailer.start - at
+        );
         regions.push(Region::Sealed(trailer));
         regions.push(Region::Clear(footer..bytes.len()));
         Ok(regions)
@@ -170,7 +227,8 @@ fn derive<const N: usize>(key: &[u8], salt: Option<&[u8]>, info: &[u8]) -> Resul
         Some(salt) => Hkdf::<Sha256>::new(Some(salt), key),
         None => Hkdf::<Sha256>::from_prk(key).map_err(|error| anyhow::anyhow!("{error}"))?,
     };
-    hkdf.expand(info, &mut output).map_err(|error| anyhow::anyhow!("{error}"))?;
+    hkdf.expand(info, &mut output)
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(output)
 }
 

@@ -46,7 +46,10 @@ pub(crate) async fn capture_account(client: &kube::Client) -> Result<String> {
         .into_iter()
         .filter_map(|deployment| deployment.spec?.template.spec)
         .find(|pod| {
-            let args = pod.containers.iter().flat_map(|container| container.args.iter().flatten());
+            let args = pod
+                .containers
+                .iter()
+                .flat_map(|container| container.args.iter().flatten());
             args.into_iter().any(|arg| arg == "--mode=Backup")
         })
         .and_then(|pod| pod.service_account_name)
@@ -85,6 +88,10 @@ pub(crate) async fn same(
 ) -> Result<()> {
     let (compared, different) = lifebuoy_scenarios::compare(source, target, remapping).await?;
     anyhow::ensure!(compared > 40, "only {compared} objects to compare");
-    anyhow::ensure!(different.is_empty(), "{} differences: {different:#?}", different.len());
+    anyhow::ensure!(
+        different.is_empty(),
+        "{} differences: {different:#?}",
+        different.len()
+    );
     Ok(())
 }

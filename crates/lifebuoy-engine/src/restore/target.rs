@@ -200,8 +200,8 @@ async fn storage_classes(http: &Http) -> Result<Option<BTreeSet<String>>, Error>
 struct Page<T> {
     #[serde(default)]
     metadata: PageMetadata,
-    #[serde(default = "Vec::new")]
-    items: Vec<T>,
+    // An empty list of metadata has `"items": null`.
+    items: Option<Vec<T>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -272,7 +272,7 @@ async fn each<T: DeserializeOwned>(
         }
         match page::<T>(http, uri).await {
             Ok(page) => {
-                page.items.into_iter().for_each(&mut take);
+                page.items.into_iter().flatten().for_each(&mut take);
                 next = page.metadata.next;
                 if next.is_empty() {
                     return Ok(());

@@ -182,7 +182,8 @@ impl Remapping {
 
     /// The registries that a pull secret is for: those that are a whole prefix.
     fn registries(&self, secret: &mut Value) {
-        let Some(Value::String(field)) = secret.get_mut("data").and_then(|d| d.get_mut(PULL_SECRET))
+        let Some(Value::String(field)) =
+            secret.get_mut("data").and_then(|d| d.get_mut(PULL_SECRET))
         else {
             return;
         };
@@ -190,14 +191,19 @@ impl Remapping {
         let Some(mut config) = config.and_then(|c| serde_json::from_slice::<Value>(&c).ok()) else {
             return;
         };
+        let mut moved = false;
         if let Some(Value::Object(auths)) = config.get_mut("auths") {
             for (from, to) in &self.image_prefixes {
                 if let Some(auth) = auths.remove(from.trim_end_matches('/')) {
                     auths.insert(to.trim_end_matches('/').to_owned(), auth);
+                    moved = true;
                 }
             }
         }
-        *field = BASE64_STANDARD.encode(config.to_string());
+        // A secret in which nothing moves keeps its very bytes.
+        if moved {
+            *field = BASE64_STANDARD.encode(config.to_string());
+        }
     }
 
     fn pod(&self, spec: Option<&mut Value>) {
