@@ -1,6 +1,11 @@
 //! The user stories of lifebuoy, one file each, on real control planes, a real
 //! S3 server and the operator as its chart installs it.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "a story says its seed and what it skips"
+)]
+
 mod a_backup_is_one_instant;
 mod a_schedule_takes_backups;
 mod a_store_creates_atomically;

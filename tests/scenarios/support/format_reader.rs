@@ -129,7 +129,7 @@ impl Reader {
         ensure!(triple[32..64] == bytes[48..80], "another commitment");
         let aad = [&bytes[..HEADER], &self.repository, key.as_bytes()].concat();
         let plain = open(&triple[..32], &bytes[80..92], &aad, &bytes[92..])?;
-        ensure!(plain.len() % 256 == 0, "a record is padded");
+        ensure!(plain.len().is_multiple_of(256), "a record is padded");
         ensure!(
             nonce(&triple[64..], &[&plain])? == bytes[80..92],
             "another nonce"
@@ -148,7 +148,7 @@ impl Reader {
         let session = u128::from_str_radix(session, 16)?.to_be_bytes();
         let number: u32 = number.parse()?;
         let footer = bytes.len().checked_sub(68).context("a short pack")?;
-        ensure!(bytes.len() % 4096 == 0, "a pack is padded");
+        ensure!(bytes.len().is_multiple_of(4096), "a pack is padded");
         ensure!(
             blake3::hash(&bytes[..footer + 36]).as_bytes()[..] == bytes[footer + 36..],
             "hash"

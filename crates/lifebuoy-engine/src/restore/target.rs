@@ -381,6 +381,7 @@ mod tests {
         assert_eq!(page.metadata.next, "t");
         let stamps: Vec<_> = page
             .items
+            .unwrap_or_default()
             .into_iter()
             .map(|item| item.metadata.annotations.and_then(|all| all.restored_by))
             .collect();
