@@ -61,10 +61,7 @@ fn types_that_cannot_be_read_at_the_same_moment_are_named_and_no_others() {
         let mut options = InstallationOptions::named("instants");
         options.cluster.second_etcd_for = vec!["/secrets".to_owned()];
         options.cluster.compaction_interval = Some(Duration::from_secs(1));
-        let s3 = lifebuoy_testkit::S3Server::start(
-            lifebuoy_testkit::tools::workspace_root().join("target/testkit/s3-instants"),
-        )
-        .await?;
+        let s3 = lifebuoy_scenarios::store("instants").await?;
         let store = Store::at(&s3, "instants");
         let installation = Installation::start(options).await?;
         let client = installation.client();

@@ -13,7 +13,7 @@ use lifebuoy_api::{
 use lifebuoy_engine::point;
 use lifebuoy_scenarios::{
     Ended, Installation, InstallationOptions, OPERATOR_NAMESPACE, SOON, World, backup,
-    from_snapshot, namespace, newest_of, repository_ready, restore, run, scenario, unique, until,
+    from_snapshot, namespace, repository_ready, restore, run, scenario, unique, until,
 };
 
 use crate::support::{lifebuoy, repository};
@@ -246,12 +246,11 @@ fn a_point_of_one_cluster_is_restored_in_another() {
             .declare(&client, OPERATOR_NAMESPACE, "shared")
             .await?;
         repository_ready(&client, OPERATOR_NAMESPACE, "shared", SOON).await?;
-        let request = restore(
-            "arrive",
-            newest_of("shared", world.installation.cluster_name()),
-        );
-        let mut request = request;
-        request.spec.selection.namespaces = vec![source.clone()];
+        let snapshot = done
+            .status
+            .and_then(|status| status.snapshot)
+            .context("no snapshot")?;
+        let request = restore("arrive", from_snapshot("shared", &snapshot));
         let done = run(&client, OPERATOR_NAMESPACE, request, SOON).await?;
         ensure!(
             is_true(done.conditions(), ConditionType::Complete),

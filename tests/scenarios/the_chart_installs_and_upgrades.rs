@@ -91,8 +91,7 @@ fn an_upgrade_from_the_first_version_keeps_what_is_there() {
             .chain([OPERATOR_NAMESPACE, "--set", "clusterName=upgraded"]);
         helm(&cluster).await?.run(args).await?;
 
-        let folder = workspace_root().join("target/testkit/s3-upgraded");
-        let s3 = lifebuoy_testkit::S3Server::start(folder).await?;
+        let s3 = lifebuoy_scenarios::store("upgraded").await?;
         let store = Store::at(&s3, "upgraded");
         store.declare(&client, OPERATOR_NAMESPACE, "main").await?;
         let installation =

@@ -77,12 +77,7 @@ impl World {
     /// # Errors
     /// When it cannot be started.
     pub async fn start_with(options: InstallationOptions) -> Result<Self> {
-        let folder = workspace_root().join("target/testkit").join(format!(
-            "s3-{}-{}",
-            options.cluster_name,
-            std::process::id()
-        ));
-        let s3 = S3Server::start(folder).await?;
+        let s3 = store(&options.cluster_name).await?;
         let store = Store::at(&s3, &options.cluster_name);
         let installation = Installation::start(options).await?;
         let world = Self {
@@ -111,6 +106,15 @@ impl World {
     pub async fn kubectl(&self) -> Result<CommandLine> {
         crate::kubectl(&self.installation.cluster).await
     }
+}
+
+/// An S3 server with an empty bucket.
+///
+/// # Errors
+/// When it cannot be started.
+pub async fn store(name: &str) -> Result<S3Server> {
+    let folder = format!("target/testkit/s3-{name}-{}", std::process::id());
+    S3Server::start(workspace_root().join(folder)).await
 }
 
 /// A name that no other scenario of this run has.

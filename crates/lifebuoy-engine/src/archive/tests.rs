@@ -112,8 +112,9 @@ async fn an_unchanged_type_stores_nothing_and_a_changed_object_one_path() {
     assert_eq!(stats.chunks_new, 0);
     let (session, third, stats) = write(&repo, 4000, &[1234]).await;
     assert_ne!(first.tree, third.tree);
-    // Two columns, a leaf, and the nodes above it.
-    assert!((4..=6).contains(&stats.chunks_new), "{stats:?}");
+    // Two columns, a leaf, and the nodes above it: how many there are depends on
+    // the repository's random key, by which the tree is cut.
+    assert!((3..=6).contains(&stats.chunks_new), "{stats:?}");
     let archive = Archive::open(&repo, session).await.unwrap();
     let before: Vec<_> = archive.keys(&first).try_collect().await.unwrap();
     let after: Vec<_> = archive.keys(&third).try_collect().await.unwrap();

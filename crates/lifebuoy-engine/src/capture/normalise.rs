@@ -391,12 +391,7 @@ mod tests {
             ("", "secrets", of("lifebuoy-system", "repo"), Some(Own)),
             (GROUP, "schedules", of("lifebuoy-system", "nightly"), None),
             (GROUP, "repositories", of("lifebuoy-system", "main"), None),
-            (
-                "",
-                "namespaces",
-                json!({"name": "lifebuoy-system"}),
-                Some(Own),
-            ),
+            ("", "namespaces", json!({"name": "lifebuoy-system"}), None),
         ];
         for (group, resource, metadata, why) in cases {
             let expected = why.map_or(Verdict::Keep, Verdict::Skip);

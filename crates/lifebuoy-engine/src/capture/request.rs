@@ -39,7 +39,7 @@ pub struct CaptureRequest {
     pub volumes: VolumePolicy,
     /// Now, by the caller's clock.
     pub taken_at: DateTime<Utc>,
-    /// The operator's own namespace: of it, only Repository and Schedule objects
+    /// The operator's own namespace: of it, only itself and Repository and Schedule objects
     /// are taken.
     pub own_namespace: Option<String>,
     /// API groups that do not make the backup partial when they are down; see
