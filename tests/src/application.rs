@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use kube::Client;
+use lifebuoy_api::{Mapping, NameMapping, PrefixMapping};
 use lifebuoy_testkit::compare::{Difference, Picture, Remapping, Scope, differences};
 use lifebuoy_testkit::sample::{self, CLUSTER_SCOPED, NAMESPACES};
 
@@ -31,6 +32,43 @@ pub fn application() -> Scope {
 pub async fn prepare_target(client: &Client) -> Result<()> {
     sample::apply_yaml(client, TARGET_CLASSES).await?;
     Ok(())
+}
+
+/// The mapping with which the application moves: every kind of it at once.
+#[must_use]
+pub fn mapping() -> Mapping {
+    let names = |from: &str, to: &str| {
+        vec![NameMapping {
+            from: from.to_owned(),
+            to: to.to_owned(),
+        }]
+    };
+    Mapping {
+        namespaces: names("shop*", "store*"),
+        storage_classes: names("fast-a", "fast-b"),
+        ingress_classes: names("edge-a", "edge-b"),
+        images: vec![PrefixMapping {
+            from: "registry.a.example/".to_owned(),
+            to: "registry.b.example/".to_owned(),
+        }],
+        hosts: names("*.a.example", "*.b.example"),
+    }
+}
+
+/// What [`mapping`] means, said independently of how it is done.
+#[must_use]
+pub fn remapping() -> Remapping {
+    let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+    Remapping {
+        namespaces: NAMESPACES
+            .map(|name| (name.to_owned(), name.replacen("shop", "store", 1)))
+            .into_iter()
+            .collect(),
+        storage_classes: [pair("fast-a", "fast-b")].into(),
+        ingress_classes: [pair("edge-a", "edge-b")].into(),
+        image_prefixes: vec![pair("registry.a.example/", "registry.b.example/")],
+        hosts: [pair("*.a.example", "*.b.example")].into(),
+    }
 }
 
 /// What is different in the target from the application as it is in the

@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lifebuoy_api::{
-    BackupTemplate, ConcurrencyPolicy, NameMapping, PrefixMapping, Restore, RestoreVolumePolicy,
-    Retention, Schedule, ScheduleSpec, TemplateMetadata,
+    BackupTemplate, ConcurrencyPolicy, Restore, RestoreVolumePolicy, Retention, Schedule,
+    ScheduleSpec, TemplateMetadata,
 };
 use lifebuoy_scenarios::{
     Ended, Installation, InstallationOptions, OPERATOR_NAMESPACE, Store, application, backup,
-    create, newest_of, prepare_target, repository_ready, restore, run, until,
+    create, mapping, newest_of, prepare_target, remapping, repository_ready, restore, run, until,
 };
-use lifebuoy_testkit::compare::{Difference, Picture, Remapping, differences};
+use lifebuoy_testkit::compare::{Difference, Picture, differences};
 use lifebuoy_testkit::tools::{self, workspace_root};
 use lifebuoy_testkit::{S3Server, Tool, install_tls_provider, sample};
 
@@ -230,40 +230,11 @@ async fn save(a: &Installation, timeline: &mut Timeline) -> Result<()> {
     Ok(())
 }
 
-fn names(from: &str, to: &str) -> Vec<NameMapping> {
-    vec![NameMapping {
-        from: from.to_owned(),
-        to: to.to_owned(),
-    }]
-}
-
 fn remapped() -> Restore {
     let mut request = restore("failover", newest_of("demo", "demo-a"));
     request.spec.volumes = RestoreVolumePolicy::Empty;
-    request.spec.mapping.namespaces = names("shop*", "store*");
-    request.spec.mapping.storage_classes = names("fast-a", "fast-b");
-    request.spec.mapping.ingress_classes = names("edge-a", "edge-b");
-    request.spec.mapping.hosts = names("*.a.example", "*.b.example");
-    request.spec.mapping.images = vec![PrefixMapping {
-        from: "registry.a.example/".to_owned(),
-        to: "registry.b.example/".to_owned(),
-    }];
+    request.spec.mapping = mapping();
     request
-}
-
-/// What the restore's mapping means, said independently of it.
-fn remapping() -> Remapping {
-    let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
-    Remapping {
-        namespaces: sample::NAMESPACES
-            .map(|name| (name.to_owned(), name.replacen("shop", "store", 1)))
-            .into_iter()
-            .collect(),
-        storage_classes: [pair("fast-a", "fast-b")].into(),
-        ingress_classes: [pair("edge-a", "edge-b")].into(),
-        image_prefixes: vec![pair("registry.a.example/", "registry.b.example/")],
-        hosts: [pair("*.a.example", "*.b.example")].into(),
-    }
 }
 
 fn print_comparison(before: &Picture, different: &[Difference]) {
