@@ -238,22 +238,16 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 /// The newest format object. Tells an empty location from a foreign one.
 async fn read_format(objects: &Objects) -> Result<(String, bytes::Bytes)> {
-    let listed = objects.list(FORMAT).await?;
-    let newest = listed
-        .iter()
-        .filter_map(|key| match Name::parse(key) {
-            Some(Name::Format(n)) => Some(n),
-            _ => None,
-        })
-        .max();
-    let Some(n) = newest else {
-        let ours = |key: &str| key.starts_with(KEYS) || key.starts_with(PROBE);
-        return Err(
-            match objects.find(FOREIGN_SCAN_MAX, |key| !ours(key)).await? {
-                Some(example) => Error::Foreign { example },
-                None => Error::NotInitialized,
-            },
-        );
+    let n = match newest_format(objects).await? {
+        Some(n) => n,
+        None => {
+            let ours = |key: &str| key.starts_with(KEYS) || key.starts_with(PROBE);
+            let example = objects.find(FOREIGN_SCAN_MAX, |key| !ours(key)).await?;
+            let example = example.ok_or(Error::NotInitialized)?;
+            // Somebody may have made the repository between the two listings.
+            let made = newest_format(objects).await?;
+            made.ok_or(Error::Foreign { example })?
+        }
     };
     let key = Name::Format(n).key();
     if n > u32::from(FORMAT_VERSION) {
@@ -261,6 +255,15 @@ async fn read_format(objects: &Objects) -> Result<(String, bytes::Bytes)> {
     }
     let bytes = objects.get_bounded(&key, FORMAT_BYTES).await?;
     Ok((key, bytes))
+}
+
+async fn newest_format(objects: &Objects) -> Result<Option<u32>> {
+    let listed = objects.list(FORMAT).await?;
+    let numbers = listed.iter().filter_map(|key| match Name::parse(key) {
+        Some(Name::Format(n)) => Some(n),
+        _ => None,
+    });
+    Ok(numbers.max())
 }
 
 async fn unlock(

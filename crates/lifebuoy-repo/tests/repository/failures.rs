@@ -63,6 +63,17 @@ async fn opening_the_wrong_thing_says_what_it_is() {
 }
 
 #[tokio::test]
+async fn a_repository_made_at_the_same_moment_is_not_foreign() {
+    let other = Arc::new(InMemory::new());
+    init(other.clone()).await;
+    let store = FaultyStore::new(Arc::default());
+    store.put_after_list(objects(&other).await);
+    let lost = Repository::init(store.clone(), &passphrase(), KdfCost::cheapest()).await;
+    assert!(matches!(lost, Err(Error::AlreadyInitialized)), "{lost:?}");
+    open(store).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_interrupted_init_can_be_repeated() {
     let memory = Arc::new(InMemory::new());
     for cut in 0..8 {

@@ -54,6 +54,7 @@ pub(crate) struct FaultyStore {
     puts: AtomicUsize,
     plan: Mutex<(Calls, Fault)>,
     put_error: Mutex<Option<object_store::Error>>,
+    after_list: Mutex<Option<Vec<(String, Bytes)>>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -73,6 +74,7 @@ impl FaultyStore {
             puts: 0.into(),
             plan,
             put_error,
+            after_list: Mutex::default(),
         })
     }
 
@@ -86,6 +88,11 @@ impl FaultyStore {
     /// The next put fails with this error.
     pub(crate) fn fail_puts_with(&self, error: object_store::Error) {
         *self.put_error.lock().unwrap() = Some(error);
+    }
+
+    /// As soon as the next listing was made, somebody else puts these objects.
+    pub(crate) fn put_after_list(&self, objects: Vec<(String, Bytes)>) {
+        *self.after_list.lock().unwrap() = Some(objects);
     }
 
     pub(crate) fn calls(&self) -> usize {
@@ -185,7 +192,10 @@ impl ObjectStore for FaultyStore {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
         match self.fault(Kind::List) {
-            None => self.inner.list(prefix),
+            None => match self.after_list.lock().unwrap().take() {
+                None => self.inner.list(prefix),
+                Some(objects) => list_then_put(Arc::clone(&self.inner), prefix, objects),
+            },
             Some(fault) => stream::once(async move { Err(error(fault)) }).boxed(),
         }
     }
@@ -197,6 +207,22 @@ impl ObjectStore for FaultyStore {
     async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> object_store::Result<()> {
         panic!("the repository copies nothing")
     }
+}
+
+fn list_then_put(
+    inner: Arc<InMemory>,
+    prefix: Option<&Path>,
+    objects: Vec<(String, Bytes)>,
+) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+    let prefix = prefix.cloned();
+    let listed = async move {
+        let listed: Vec<_> = inner.list(prefix.as_ref()).collect().await;
+        for (key, bytes) in objects {
+            inner.put(&Path::from(key), bytes.into()).await.unwrap();
+        }
+        stream::iter(listed)
+    };
+    stream::once(listed).flatten().boxed()
 }
 
 pub(crate) fn passphrase() -> Passphrase {
