@@ -6,24 +6,32 @@
 //!                                        └────reader→ Reader ─get→ chunk
 //! ```
 //!
-//! It knows nothing of Kubernetes, and deletes and overwrites nothing.
+//! It knows nothing of Kubernetes, and overwrites nothing. Only the collector
+//! deletes, and only what the protocol lets go.
 #![forbid(unsafe_code)]
 
+mod collect;
 mod compress;
+mod contents;
 pub mod contract;
 mod crypto;
 mod error;
 mod format;
+mod generation;
 mod header;
+mod hold;
 mod ids;
 mod index;
+mod keeper;
 mod keyslot;
 mod location;
 mod names;
 mod pack;
 mod probe;
+mod protocol;
 mod reader;
 mod record;
+mod refresh;
 mod repository;
 mod session;
 mod sessions;
@@ -32,10 +40,14 @@ mod verify;
 mod wire;
 mod writer;
 
+pub use collect::{CollectOptions, CollectReport, RepackReport};
+pub use contents::{Contents, Link, Role};
 pub use error::{Error, Result};
 pub use format::Access;
 pub use header::FORMAT_VERSION;
+pub use hold::Hold;
 pub use ids::{ChunkId, ClusterKey, ParseIdError, RepositoryId, SessionId};
+pub use keeper::Term;
 pub use keyslot::{KdfCost, Passphrase};
 pub use location::{Credentials, Location, LocationOptions};
 pub use names::ChunkKind;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::{
     compress::{Codec, Encoded},
     crypto::{Keys, TAG_BYTES, Triple, same},
-    header::{FORMAT_VERSION, HEADER_BYTES, expect_header, header},
+    header::{HEADER_BYTES, LAYOUT, expect_header, header},
     ids::{ChunkId, RepositoryId},
     names::PackName,
     record::PackEntry,
@@ -92,7 +92,7 @@ impl ChunkEntry {
 /// The AAD of a chunk or trailer: everything that says where it belongs.
 fn aad(repository: RepositoryId, name: PackName, position: u32, entry: &ChunkEntry) -> [u8; 80] {
     let mut out = [0; 80];
-    out[0..2].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    out[0..2].copy_from_slice(&LAYOUT.to_le_bytes());
     out[2..18].copy_from_slice(repository.as_bytes());
     out[18] = name.kind.object_type().byte();
     out[19..35].copy_from_slice(name.session.as_bytes());

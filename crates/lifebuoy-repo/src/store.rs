@@ -1,11 +1,12 @@
-//! The object store as the repository sees it: create once, read, list. Every
-//! failure is sorted into the repository's errors here and nowhere else. Never
-//! overwrites, never deletes, never prints what a server echoes of credentials.
+//! The object store as the repository sees it: create once, read, list, and for
+//! the collector delete. Every failure is sorted into the repository's errors here
+//! and nowhere else. Never overwrites, never prints what a server echoes of
+//! credentials.
 
 use std::{error::Error as StdError, fmt, io, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{
     GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
     client::{HttpError, HttpErrorKind},
@@ -23,6 +24,8 @@ pub enum Operation {
     Read,
     /// Create an object.
     Write,
+    /// Delete an object.
+    Delete,
 }
 
 impl fmt::Display for Operation {
@@ -31,6 +34,7 @@ impl fmt::Display for Operation {
             Self::List => "list",
             Self::Read => "read",
             Self::Write => "write",
+            Self::Delete => "delete",
         })
     }
 }
@@ -57,6 +61,14 @@ pub(crate) enum Created {
     Ours,
     /// Somebody else's object is there, with these bytes.
     Theirs(Bytes),
+}
+
+/// An object as a listing shows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    pub(crate) key: String,
+    pub(crate) size: u64,
+    pub(crate) created: chrono::DateTime<chrono::Utc>,
 }
 
 /// A store, scoped to one repository.
@@ -164,6 +176,40 @@ impl Objects {
             .map_err(|error| classify(Operation::List, &format!("{prefix}/"), &error))?;
         keys.sort_unstable();
         Ok(keys)
+    }
+
+    /// All objects below a prefix with their sizes and the store's own time of
+    /// their creation.
+    pub(crate) async fn list_sized(&self, prefix: &str) -> Result<Vec<Listed>> {
+        self.inner
+            .list(Some(&Path::from(prefix)))
+            .map_ok(|found| Listed {
+                key: found.location.into(),
+                size: found.size,
+                created: found.last_modified,
+            })
+            .try_collect()
+            .await
+            .map_err(|error| classify(Operation::List, &format!("{prefix}/"), &error))
+    }
+
+    /// Deletes objects. One that is gone already is as good as deleted.
+    pub(crate) async fn delete(&self, keys: Vec<String>) -> Result<()> {
+        let paths = keys.into_iter().map(|key| Ok(Path::from(key)));
+        let mut deleted = self.inner.delete_stream(stream::iter(paths).boxed());
+        while let Some(outcome) = deleted.next().await {
+            match outcome {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => {
+                    let key = match &error {
+                        object_store::Error::PermissionDenied { path, .. } => path.clone(),
+                        _ => String::new(),
+                    };
+                    return Err(classify(Operation::Delete, &key, &error));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The first key for which `wanted` is true, among the first `limit` keys.

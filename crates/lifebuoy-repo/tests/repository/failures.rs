@@ -53,7 +53,7 @@ async fn opening_the_wrong_thing_says_what_it_is() {
         .await
         .unwrap();
     store
-        .put(&Path::from("format/2"), format.into())
+        .put(&Path::from("format/3"), format.into())
         .await
         .unwrap();
     let newer = open(store).await.unwrap_err();

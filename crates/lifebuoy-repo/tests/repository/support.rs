@@ -7,14 +7,15 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream, stream::BoxStream};
 use lifebuoy_repo::{
-    ChunkId, ChunkKind, ClusterKey, Error, KdfCost, Passphrase, Purpose, Repository, SessionId,
-    SessionRequest, Snapshot,
+    ChunkId, ChunkKind, ClusterKey, CollectOptions, Contents, Error, KdfCost, Link, Passphrase,
+    Purpose, Repository, Role, SessionId, SessionRequest, Snapshot,
 };
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -62,6 +63,7 @@ enum Kind {
     Put,
     Get,
     List,
+    Delete,
 }
 
 impl FaultyStore {
@@ -185,9 +187,20 @@ impl ObjectStore for FaultyStore {
 
     fn delete_stream(
         &self,
-        _: BoxStream<'static, object_store::Result<Path>>,
+        paths: BoxStream<'static, object_store::Result<Path>>,
     ) -> BoxStream<'static, object_store::Result<Path>> {
-        panic!("the repository deletes nothing")
+        match self.fault(Kind::Delete) {
+            None => self.inner.delete_stream(paths),
+            Some(Fault::After) => {
+                let inner = Arc::clone(&self.inner);
+                let deleted = async move {
+                    let _: Vec<_> = inner.delete_stream(paths).collect().await;
+                    Err(error(Fault::After))
+                };
+                stream::once(deleted).boxed()
+            }
+            Some(fault) => stream::once(async move { Err(error(fault)) }).boxed(),
+        }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
@@ -291,6 +304,39 @@ pub(crate) async fn restore(
         chunks.push(chunk?.1);
     }
     Ok(chunks)
+}
+
+/// What the roots of [`backup`] lead to.
+pub(crate) struct Listing;
+
+impl Contents for Listing {
+    fn links(&self, _: Role, plain: &[u8]) -> Result<Vec<Link>, String> {
+        let text = std::str::from_utf8(plain).map_err(|error| error.to_string())?;
+        let ids = text
+            .lines()
+            .skip(1)
+            .map(|id| id.parse().map(Link::Contents));
+        ids.collect::<Result<_, _>>()
+            .map_err(|error| format!("{error}"))
+    }
+
+    fn lineage(&self, _: &[u8]) -> Result<Vec<u8>, String> {
+        Ok(Vec::new())
+    }
+}
+
+/// Options of a collection that waits for nobody and honours everything.
+pub(crate) fn at_once() -> CollectOptions {
+    CollectOptions {
+        delete: true,
+        grace: Duration::ZERO,
+        keep_at_least: 0,
+        delete_percent_max: 100,
+        stall: Duration::ZERO,
+        poll: Duration::from_millis(1),
+        objects_max: 1,
+        bytes_min: 1,
+    }
 }
 
 /// All objects of a store.
