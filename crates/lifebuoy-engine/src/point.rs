@@ -204,6 +204,7 @@ mod tests {
             root: ChunkId::from_bytes([0; 32]),
             summary: Bytes::new(),
             forgotten: false,
+            pinned: false,
         };
         Point { snapshot, summary }
     }

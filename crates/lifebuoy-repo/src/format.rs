@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn encoded(features: Features) -> Vec<u8> {
-        encode(KEY, RepositoryId::from_bytes([2; 16]), features, &keys())
+        encode(KEY, 1, RepositoryId::from_bytes([2; 16]), features, &keys())
     }
 
     #[test]
