@@ -109,11 +109,23 @@ impl Objects {
     }
 
     async fn create_once(&self, key: &str, bytes: Bytes) -> object_store::Result<()> {
+        let path = Path::from(key);
         let options = PutOptions::from(PutMode::Create);
-        self.inner
-            .put_opts(&Path::from(key), PutPayload::from(bytes), options)
-            .await
-            .map(|_| ())
+        let put = self.inner.put_opts(&path, PutPayload::from(bytes), options);
+        match put.await {
+            Ok(_) => Ok(()),
+            // Some stores look first whether the credentials may replace what is
+            // there. To those that may only create, an object that exists is denied.
+            Err(denied @ object_store::Error::PermissionDenied { .. })
+                if self.inner.head(&path).await.is_ok() =>
+            {
+                Err(object_store::Error::AlreadyExists {
+                    path: key.to_owned(),
+                    source: Box::new(denied),
+                })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// One create without retries: for the probe, whose racers must not be

@@ -22,7 +22,7 @@ pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use counting_proxy::CountingProxy;
 pub use directory::TestDirectory;
 pub use process::{Process, ProcessSpec};
-pub use s3::S3Server;
+pub use s3::{PolicedS3, S3Server};
 pub use tools::{Tool, ToolPaths};
 
 /// Makes aws-lc-rs the TLS provider of this process. Calling it again, or

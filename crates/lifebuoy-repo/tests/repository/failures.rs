@@ -148,6 +148,15 @@ async fn credentials_that_read_and_do_not_write_are_told_apart() {
     insta::assert_snapshot!(told(&denied));
 }
 
+/// As clouds answer to credentials that may create and not replace: a create of
+/// what is there is denied, and must not look like credentials that only read.
+#[tokio::test]
+async fn an_object_that_may_not_be_replaced_is_one_that_exists() {
+    let store = FaultyStore::new(Arc::default());
+    store.deny_replacing();
+    lifebuoy_repo::contract::check_store(store).await.unwrap();
+}
+
 #[test]
 fn a_bad_location_names_the_field() {
     let parse = |url: &str, options: LocationOptions| match Location::parse(url, options) {

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -53,6 +53,7 @@ pub(crate) struct FaultyStore {
     inner: Arc<InMemory>,
     calls: AtomicUsize,
     puts: AtomicUsize,
+    denies_replacing: AtomicBool,
     plan: Mutex<(Calls, Fault)>,
     put_error: Mutex<Option<object_store::Error>>,
     after_list: Mutex<Option<Vec<(String, Bytes)>>>,
@@ -74,6 +75,7 @@ impl FaultyStore {
             inner,
             calls: 0.into(),
             puts: 0.into(),
+            denies_replacing: false.into(),
             plan,
             put_error,
             after_list: Mutex::default(),
@@ -90,6 +92,12 @@ impl FaultyStore {
     /// The next put fails with this error.
     pub(crate) fn fail_puts_with(&self, error: object_store::Error) {
         *self.put_error.lock().unwrap() = Some(error);
+    }
+
+    /// From now on the store says that permission is denied to put an object that
+    /// is there, whatever the put asks for.
+    pub(crate) fn deny_replacing(&self) {
+        self.denies_replacing.store(true, Ordering::SeqCst);
     }
 
     /// As soon as the next listing was made, somebody else puts these objects.
@@ -155,6 +163,10 @@ impl ObjectStore for FaultyStore {
     ) -> object_store::Result<PutResult> {
         if let Some(error) = self.put_error.lock().unwrap().take() {
             return Err(error);
+        }
+        let denies = self.denies_replacing.load(Ordering::SeqCst);
+        if denies && self.inner.head(location).await.is_ok() {
+            return Err(error(Fault::Denied));
         }
         match self.fault(Kind::Put) {
             None => self.inner.put_opts(location, payload, options).await,
