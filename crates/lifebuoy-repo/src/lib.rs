@@ -14,6 +14,9 @@ pub mod contract;
 mod crypto;
 mod error;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
 mod ids;
 mod index;

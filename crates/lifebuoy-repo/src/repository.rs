@@ -123,7 +123,7 @@ impl Repository {
         Ok(Self::new(objects, keys, format.repository, access))
     }
 
-    fn new(objects: Objects, keys: Keys, id: RepositoryId, access: Access) -> Self {
+    pub(crate) fn new(objects: Objects, keys: Keys, id: RepositoryId, access: Access) -> Self {
         let cores = available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
             shared: Arc::new(Shared {

@@ -8,7 +8,7 @@
 mod boundary;
 mod key;
 mod manifest;
-mod node;
+pub(crate) mod node;
 mod object;
 mod read;
 mod write;
