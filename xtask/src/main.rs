@@ -1,4 +1,4 @@
-//! What people and CI call: `cargo xtask demo|test|bench|soak|generate`.
+//! What people and CI call: `cargo xtask demo|test|fuzz|bench|soak|generate`.
 //!
 //! Each command is a file of its own. None of them touches a cluster that it
 //! did not start itself, and none reads the user's kubeconfig.
@@ -12,6 +12,7 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod generate;
 mod soak;
 mod test;
@@ -34,6 +35,8 @@ enum Task {
     Demo(demo::Demo),
     /// Measures backup and restore beside what the API server can do at all.
     Bench(bench::Bench),
+    /// Runs the parsers of what is stored on inputs that nobody thought of.
+    Fuzz(fuzz::Options),
     /// Writes the generated files: `crds/` and the chart's CRD templates.
     Generate(generate::Options),
     /// Runs writers and collectors on one bucket, and kills them all the time.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Demo(demo) => demo.run(),
         Task::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Generate(options) => generate::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Soak(soak) => soak.run().map(|()| ExitCode::SUCCESS),
         Task::SoakWorker(worker) => worker.run().map(|()| ExitCode::SUCCESS),

@@ -8,6 +8,9 @@ pub mod archive;
 pub mod capture;
 pub mod discovery;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod point;
 pub mod restore;
 pub mod selection;

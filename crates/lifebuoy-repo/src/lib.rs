@@ -17,6 +17,9 @@ pub mod contract;
 mod crypto;
 mod error;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod generation;
 mod header;
 mod hold;

@@ -20,11 +20,11 @@ pub(crate) const PACK_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(crate) const PACK_CHUNKS_MAX: usize = 65_536;
 
 pub(crate) const CHUNKS_OFFSET: usize = HEADER_BYTES + 32;
-const FOOTER_BYTES: usize = 68;
-const HASH_BYTES: usize = 32;
+pub(crate) const FOOTER_BYTES: usize = 68;
+pub(crate) const HASH_BYTES: usize = 32;
 
 const PAGE_BYTES: usize = 4096;
-const TRAILER_POSITION: u32 = u32::MAX;
+pub(crate) const TRAILER_POSITION: u32 = u32::MAX;
 const NO_CHUNK: ChunkId = ChunkId::from_bytes([0; 32]);
 
 // One chunk that does not compress always fits into an empty pack.
@@ -90,7 +90,12 @@ impl ChunkEntry {
 }
 
 /// The AAD of a chunk or trailer: everything that says where it belongs.
-fn aad(repository: RepositoryId, name: PackName, position: u32, entry: &ChunkEntry) -> [u8; 80] {
+pub(crate) fn aad(
+    repository: RepositoryId,
+    name: PackName,
+    position: u32,
+    entry: &ChunkEntry,
+) -> [u8; 80] {
     let mut out = [0; 80];
     out[0..2].copy_from_slice(&LAYOUT.to_le_bytes());
     out[2..18].copy_from_slice(repository.as_bytes());
@@ -104,7 +109,7 @@ fn aad(repository: RepositoryId, name: PackName, position: u32, entry: &ChunkEnt
     out
 }
 
-fn nonce(triple: &Triple, position: u32, entry: &ChunkEntry) -> [u8; 12] {
+pub(crate) fn nonce(triple: &Triple, position: u32, entry: &ChunkEntry) -> [u8; 12] {
     triple.nonce(&[
         &position.to_le_bytes(),
         entry.id.as_bytes(),
@@ -112,7 +117,7 @@ fn nonce(triple: &Triple, position: u32, entry: &ChunkEntry) -> [u8; 12] {
     ])
 }
 
-fn trailer_entry(plain: usize, stored: usize) -> Result<ChunkEntry, Damage> {
+pub(crate) fn trailer_entry(plain: usize, stored: usize) -> Result<ChunkEntry, Damage> {
     Ok(ChunkEntry {
         id: NO_CHUNK,
         codec: Codec::Stored,

@@ -179,7 +179,7 @@ impl Repository {
         ))
     }
 
-    fn new(
+    pub(crate) fn new(
         objects: Objects,
         keys: Arc<Keys>,
         id: RepositoryId,

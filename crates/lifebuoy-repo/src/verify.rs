@@ -51,7 +51,7 @@ impl Repository {
 }
 
 impl Shared {
-    fn check_bytes(&self, key: &str, bytes: &[u8]) -> Result<Checked> {
+    pub(crate) fn check_bytes(&self, key: &str, bytes: &[u8]) -> Result<Checked> {
         let corrupt = |damage| Error::corrupt(key, damage);
         let open = |kind| self.records().open(key, kind, bytes);
         match Name::parse(key) {

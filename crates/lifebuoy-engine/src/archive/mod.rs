@@ -9,7 +9,7 @@ mod boundary;
 mod key;
 mod links;
 mod manifest;
-mod node;
+pub(crate) mod node;
 mod object;
 mod read;
 mod write;

@@ -4,7 +4,8 @@
 use blake3::Hasher;
 use kube::{Api, ResourceExt, api::ListParams};
 use lifebuoy_api::{
-    self as api, Access, ConditionType, PointCluster, Reason, RecoveryPoint, Restore, RestoreMode, find,
+    self as api, Access, ConditionType, PointCluster, Reason, RecoveryPoint, Restore, RestoreMode,
+    find,
 };
 use lifebuoy_engine::point::{self, Point};
 use lifebuoy_repo::{Repository, SessionId};

@@ -8,5 +8,6 @@ mod damage;
 mod failures;
 mod format;
 mod independent;
+mod mutations;
 mod sessions;
 mod support;

@@ -1,0 +1,13 @@
+//! What is in an index.
+#![no_main]
+
+use lifebuoy_fuzz::{Budget, run};
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    run(
+        lifebuoy_repo::fuzzing::TARGETS,
+        "index_body",
+        Budget::PLAIN,
+        input,
+    );
+});

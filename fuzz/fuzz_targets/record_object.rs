@@ -1,0 +1,13 @@
+//! Records as they are stored.
+#![no_main]
+
+use lifebuoy_fuzz::{Budget, run};
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    run(
+        lifebuoy_repo::fuzzing::TARGETS,
+        "record_object",
+        Budget::PLAIN,
+        input,
+    );
+});
