@@ -10,6 +10,7 @@ pub mod discovery;
 mod error;
 pub mod point;
 pub mod restore;
+pub mod retention;
 pub mod selection;
 pub mod steps;
 
