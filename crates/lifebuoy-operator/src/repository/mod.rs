@@ -1,6 +1,7 @@
 //! Repositories: opens them, says how they are, and mirrors what they hold.
 //! Never deletes anything in a store.
 
+mod health;
 mod observe;
 mod open;
 mod status;
