@@ -38,6 +38,26 @@ impl Link {
     }
 }
 
+/// What became of a chunk, to one who names what is affected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is there, and so is everything that hangs from it.
+    Whole,
+    /// It is there, and something that hangs from it is not.
+    Torn,
+    /// It cannot be read.
+    Lost,
+}
+
+/// What of a chunk's contents is affected by loss.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Described {
+    /// Names of what cannot be restored.
+    pub lost: Vec<String>,
+    /// Chunks to go on with, and what they are called.
+    pub torn: Vec<(ChunkId, String)>,
+}
+
 /// Knows what the chunks of snapshots mean. Garbage collection trusts it: a link
 /// that it leaves out is a chunk that may be lost.
 pub trait Contents: Send + Sync {
@@ -53,6 +73,19 @@ pub trait Contents: Send + Sync {
     /// # Errors
     /// What is wrong with the summary, in words. The snapshot is then kept.
     fn lineage(&self, summary: &[u8]) -> Result<Vec<u8>, String>;
+
+    /// Names what cannot be restored of the chunk that is called `name`, which is
+    /// empty for a root. `fate` tells it of the chunks that this one leads to.
+    fn describe(
+        &self,
+        role: Role,
+        plain: &[u8],
+        name: &str,
+        fate: &dyn Fn(&ChunkId) -> Fate,
+    ) -> Described {
+        let _ = (role, plain, name, fate);
+        Described::default()
+    }
 }
 
 /// Which chunks are reached, by their numbers in the index.
@@ -72,7 +105,7 @@ impl Marked {
     }
 
     /// True if it was not marked before.
-    fn insert(&mut self, slot: u32) -> bool {
+    pub(crate) fn insert(&mut self, slot: u32) -> bool {
         let at = slot as usize / 64;
         if self.bits.len() <= at {
             self.bits.resize(at + 1, 0);

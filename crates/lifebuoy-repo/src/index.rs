@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::{
     compress::Codec,
+    error::Error,
     ids::{ChunkId, SessionId},
     names::PackName,
     pack::{CHUNKS_OFFSET, ChunkEntry},
@@ -41,6 +42,8 @@ pub(crate) struct PackPlace {
     pub(crate) name: PackName,
     pub(crate) random: [u8; 32],
     pub(crate) commitment: [u8; 32],
+    /// The bytes of the object.
+    pub(crate) length: u32,
     /// How many chunks it holds.
     pub(crate) chunks: u32,
     /// The bytes of these chunks as they are stored.
@@ -59,6 +62,8 @@ pub(crate) struct Index {
     packs: Vec<PackPlace>,
     sessions: HashSet<SessionId>,
     relied: BTreeMap<SessionId, Vec<PackName>>,
+    /// Parts of the run that cannot be read, and why.
+    unreadable: Vec<(String, Error)>,
 }
 
 impl Index {
@@ -71,6 +76,21 @@ impl Index {
 
     pub(crate) fn run(&self) -> Generation {
         self.run
+    }
+
+    /// Whether another one is of a newer run, or of more of the same run.
+    pub(crate) fn is_behind(&self, other: &Self) -> bool {
+        let more = other.unreadable.len() < self.unreadable.len();
+        self.run < other.run || (self.run == other.run && more)
+    }
+
+    /// A part of the run that cannot be read: what it lists is not known.
+    pub(crate) fn lack(&mut self, key: String, why: Error) {
+        self.unreadable.push((key, why));
+    }
+
+    pub(crate) fn unreadable(&self) -> &[(String, Error)] {
+        &self.unreadable
     }
 
     pub(crate) fn holds(&self, session: SessionId) -> bool {
@@ -165,6 +185,7 @@ impl Index {
                 },
                 random: delta.random,
                 commitment: pack.commitment,
+                length: pack.length,
                 chunks: pack.chunks.len() as u32,
                 stored: pack.chunks.iter().map(|c| u64::from(c.stored)).sum(),
             });

@@ -10,6 +10,7 @@
 //! deletes, and only what the protocol lets go.
 #![forbid(unsafe_code)]
 
+mod check;
 mod collect;
 mod compress;
 mod contents;
@@ -28,6 +29,7 @@ mod index;
 mod keeper;
 mod keyslot;
 mod location;
+mod lost;
 mod names;
 mod pack;
 mod probe;
@@ -35,6 +37,7 @@ mod protocol;
 mod reader;
 mod record;
 mod refresh;
+mod repair;
 mod repository;
 mod session;
 mod sessions;
@@ -43,8 +46,9 @@ mod verify;
 mod wire;
 mod writer;
 
+pub use check::{Affected, CheckLevel, CheckOptions, CheckProblem, CheckProgress, CheckReport};
 pub use collect::{CollectOptions, CollectReport, RepackReport};
-pub use contents::{Contents, Link, Role};
+pub use contents::{Contents, Described, Fate, Link, Role};
 pub use error::{Error, Result};
 pub use format::Access;
 pub use header::FORMAT_VERSION;
@@ -59,6 +63,7 @@ pub use pack::CHUNK_BYTES_MAX;
 pub use probe::{StoreAbilities, probe_store};
 pub use reader::Reader;
 pub use record::{End, LABEL_BYTES_MAX, Purpose, REASON_BYTES_MAX, SUMMARY_BYTES_MAX, Snapshot};
+pub use repair::RepairReport;
 pub use repository::Repository;
 pub use session::WriteStats;
 pub use sessions::Snapshots;

@@ -29,6 +29,7 @@ pub(crate) enum ObjectType {
     RunPart = 11,
     Pin = 12,
     Keeper = 13,
+    Mend = 14,
     DataPack = 16,
     MetadataPack = 17,
 }
@@ -88,6 +89,19 @@ pub(crate) enum Name {
     /// The n-th change of a snapshot's pin: pinned by odd ones, not by even ones.
     Pin(SessionId, u64),
     Keeper(u64),
+    /// What stands in for an object that is damaged or lost.
+    Mend(Mended),
+}
+
+/// An object that something stands in for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Mended {
+    /// The index delta of a session.
+    Index(SessionId),
+    /// A part of a run.
+    Part(RunPartName),
+    /// A pack: nothing stands in for it, but nothing is built on it.
+    Pack(PackName),
 }
 
 /// A part of a run: the run it was first written for, and a random id.
@@ -111,6 +125,7 @@ pub(crate) const PACKS: &str = "packs";
 pub(crate) const BEAT: &str = "beat";
 pub(crate) const PIN: &str = "pin";
 pub(crate) const KEEPER: &str = "keeper";
+pub(crate) const MEND: &str = "mend";
 
 impl Name {
     pub(crate) fn key(&self) -> String {
@@ -132,6 +147,7 @@ impl Name {
             Self::RunPart(part) => format!("index/parts/{}-{}", part.run, hex(&part.random)),
             Self::Pin(session, n) => format!("pin/{session}/{n}"),
             Self::Keeper(n) => format!("keeper/{n}"),
+            Self::Mend(mended) => format!("mend/{}", mended.name().key()),
         }
     }
 
@@ -183,8 +199,25 @@ impl Name {
                 Self::Pin(session.parse().ok()?, number(n)?)
             }
             KEEPER => Self::Keeper(number(rest)?),
+            MEND => Self::Mend(match Self::parse(rest)? {
+                Self::Index(session) => Mended::Index(session),
+                Self::RunPart(part) => Mended::Part(part),
+                Self::Pack(pack) => Mended::Pack(pack),
+                _ => return None,
+            }),
             _ => return None,
         })
+    }
+}
+
+impl Mended {
+    /// The object that it is about.
+    pub(crate) fn name(&self) -> Name {
+        match self {
+            Self::Index(session) => Name::Index(*session),
+            Self::Part(part) => Name::RunPart(*part),
+            Self::Pack(pack) => Name::Pack(*pack),
+        }
     }
 }
 
@@ -234,7 +267,7 @@ mod tests {
 
     fn names() -> impl Strategy<Value = Name> {
         let id = any::<[u8; 16]>();
-        (id, id, any::<u32>(), any::<u64>(), 0..15_u8).prop_map(|(a, b, small, big, which)| {
+        (id, id, any::<u32>(), any::<u64>(), 0..17_u8).prop_map(|(a, b, small, big, which)| {
             let session = SessionId::from_bytes(a);
             let cluster = ClusterKey::from_bytes(b);
             let kind = if small % 2 == 0 {
@@ -264,6 +297,11 @@ mod tests {
                 }),
                 12 => Name::Pin(session, big),
                 13 => Name::Keeper(big),
+                14 => Name::Mend(Mended::Index(session)),
+                15 => Name::Mend(Mended::Part(RunPartName {
+                    run: big,
+                    random: b,
+                })),
                 _ => Name::Probe(a),
             }
         })

@@ -240,10 +240,12 @@ impl Span {
 }
 
 /// Reads a span. A pack that is gone was replaced by copies of what lives, or it
-/// was lost: then each chunk is looked for wherever there is a copy of it.
+/// was lost or damaged: then each chunk is looked for wherever there is a copy.
 async fn read_span(shared: &Arc<Shared>, span: Span) -> Vec<(ChunkId, Result<Bytes>)> {
     let mut read = fetch(shared, span).await;
-    let is_gone = |outcome: &Result<Bytes>| matches!(outcome, Err(Error::Missing { .. }));
+    let is_gone = |outcome: &Result<Bytes>| {
+        matches!(outcome, Err(Error::Missing { .. } | Error::Corrupt { .. }))
+    };
     if read.iter().any(|(_, outcome)| is_gone(outcome)) && shared.refresh().await.is_ok() {
         for (id, outcome) in &mut read {
             if is_gone(outcome)

@@ -226,7 +226,8 @@ pub(crate) fn first_layout(kind: ObjectType) -> u16 {
         | ObjectType::Final
         | ObjectType::RunPart
         | ObjectType::Pin
-        | ObjectType::Keeper => LAYOUT_2,
+        | ObjectType::Keeper
+        | ObjectType::Mend => LAYOUT_2,
         _ => LAYOUT,
     }
 }

@@ -12,9 +12,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::{
     error::{Error, Result},
     generation::{PartKind, RunBody, decode_packs_part, decode_rely_part},
+    header::LAYOUT,
     ids::{ClusterKey, SessionId},
     index::Index,
-    names::{END, GC, INDEX, INDEX_RUNS, Name, OPEN, ObjectType, RunPartName},
+    names::{
+        END, GC, INDEX, INDEX_RUNS, MEND, Mended, Name, OPEN, ObjectType, PackName, RunPartName,
+    },
     protocol::{Began, Collections, Ended, Generation, Horizon, usable_deltas},
     record::{IndexBody, RECORD_BYTES_MAX, SUMMARY_BYTES_MAX, decode_at},
     repository::Shared,
@@ -65,6 +68,32 @@ impl Shared {
                 // Tidied up since it was listed, if it was not lost.
                 Err(Error::Missing { .. }) if looks < LOOKS => {}
                 seen => return seen,
+            }
+        }
+    }
+
+    /// As [`Shared::refresh`], also when ends are gone that should be there: their
+    /// keys are returned.
+    pub(crate) async fn look_around(&self) -> Result<(View, Vec<String>)> {
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            let ends = self.list_ends().await?;
+            let deltas = self.list_deltas().await?;
+            let horizon = self.read_horizon().await?;
+            let vanished = self.vanished(&ends, &horizon);
+            let wanted = usable_deltas(&ends.ended, &horizon);
+            match self.load(&horizon, &wanted, &deltas).await {
+                Err(Error::Missing { .. }) if looks < LOOKS => {}
+                loaded => {
+                    let incomplete = loaded?;
+                    let view = View {
+                        ends,
+                        horizon,
+                        incomplete,
+                    };
+                    return Ok((view, vanished));
+                }
             }
         }
     }
@@ -165,6 +194,19 @@ impl Shared {
     /// that a run lists as live and the bucket does not. The horizon is read after
     /// the ends are listed.
     pub(crate) fn settle(&self, ends: &Ends, horizon: &Horizon) -> Result<()> {
+        let vanished = self.vanished(ends, horizon);
+        match vanished.first() {
+            None => Ok(()),
+            Some(example) => Err(Error::Vanished {
+                count: vanished.len(),
+                example: example.clone(),
+            }),
+        }
+    }
+
+    /// The keys of the ends that should be there and are not. Those that are over
+    /// are forgotten by this handle.
+    pub(crate) fn vanished(&self, ends: &Ends, horizon: &Horizon) -> Vec<String> {
         let mut known = self.ends_mut();
         let mut vanished = Vec::new();
         known.retain(|end, body| {
@@ -181,19 +223,15 @@ impl Shared {
         vanished.extend(lost.map(|session| format!("{END}/…/{session}")));
         vanished.sort();
         vanished.dedup();
-        match vanished.first() {
-            None => Ok(()),
-            Some(example) => Err(Error::Vanished {
-                count: vanished.len(),
-                example: example.clone(),
-            }),
-        }
+        vanished
     }
 
+    /// The sessions with an index delta, or with something that stands in for it.
     pub(crate) async fn list_deltas(&self) -> Result<BTreeSet<SessionId>> {
-        let listed = self.objects.list(INDEX).await?;
+        let mut listed = self.objects.list(INDEX).await?;
+        listed.append(&mut self.objects.list(MEND).await?);
         let deltas = listed.iter().filter_map(|key| match Name::parse(key) {
-            Some(Name::Index(session)) => Some(session),
+            Some(Name::Index(session) | Name::Mend(Mended::Index(session))) => Some(session),
             _ => None,
         });
         Ok(deltas.collect())
@@ -251,9 +289,53 @@ impl Shared {
 
     pub(crate) async fn read_part(&self, part: RunPartName) -> Result<(String, Vec<u8>)> {
         let key = Name::RunPart(part).key();
-        let bytes = self.objects.get_bounded(&key, RECORD_BYTES_MAX).await?;
-        let body = self.records().open(&key, ObjectType::RunPart, &bytes)?;
-        Ok((key, body))
+        match self.read_record(&key, ObjectType::RunPart).await {
+            Ok(body) => Ok((key, body)),
+            Err(error) => self.read_mend(Mended::Part(part), error).await,
+        }
+    }
+
+    async fn read_record(&self, key: &str, kind: ObjectType) -> Result<Vec<u8>> {
+        let bytes = self.objects.get_bounded(key, RECORD_BYTES_MAX).await?;
+        self.records().open(key, kind, &bytes)
+    }
+
+    /// What stands in for an object that cannot be read because of `error`, and
+    /// the key of it; `error` if nothing does.
+    pub(crate) async fn read_mend(
+        &self,
+        mended: Mended,
+        error: Error,
+    ) -> Result<(String, Vec<u8>)> {
+        if !matches!(error, Error::Corrupt { .. } | Error::Missing { .. }) {
+            return Err(error);
+        }
+        let key = Name::Mend(mended).key();
+        match self.read_record(&key, ObjectType::Mend).await {
+            Ok(body) => Ok((key, body)),
+            Err(Error::Missing { .. } | Error::Corrupt { .. }) => Err(error),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Lists `mend/`.
+    pub(crate) async fn list_mends(&self) -> Result<BTreeSet<Mended>> {
+        let listed = self.objects.list(MEND).await?;
+        let mends = listed.iter().filter_map(|key| match Name::parse(key) {
+            Some(Name::Mend(mended)) => Some(mended),
+            _ => None,
+        });
+        Ok(mends.collect())
+    }
+
+    /// Packs that were found lost or damaged: nothing is built on them.
+    pub(crate) async fn set_aside(&self) -> Result<BTreeSet<PackName>> {
+        let packs = self.list_mends().await?.into_iter();
+        let packs = packs.filter_map(|mended| match mended {
+            Mended::Pack(pack) => Some(pack),
+            Mended::Index(_) | Mended::Part(_) => None,
+        });
+        Ok(packs.collect())
     }
 
     /// Makes the index that of this run and of the `wanted` deltas that are
@@ -269,7 +351,11 @@ impl Shared {
         listed: &BTreeSet<SessionId>,
     ) -> Result<Vec<(String, Error)>> {
         // A newer index is built aside: those who read go on with the old one.
-        let fresh = if self.index().run() == horizon.run {
+        let is_current = {
+            let index = self.index();
+            index.run() == horizon.run && index.unreadable().is_empty()
+        };
+        let fresh = if is_current {
             None
         } else {
             Some(self.read_index_of_run(horizon.run).await?)
@@ -288,12 +374,15 @@ impl Shared {
                 let present = listed.contains(&session);
                 async move {
                     let key = Name::Index(session).key();
-                    if !present {
+                    if !present && packs == 0 {
                         // One that wrote no packs in format 1 has no index.
-                        let lost = (packs > 0).then(|| Error::Missing { key: key.clone() });
-                        return (session, key, lost.map_or(Ok(None), Err));
+                        return (session, key, Ok(None));
                     }
-                    let read = self.read_delta(&key, packs).await;
+                    let read = if present {
+                        self.read_delta(session, packs).await
+                    } else {
+                        Err(Error::Missing { key: key.clone() })
+                    };
                     (session, key, read.map(Some))
                 }
             })
@@ -316,13 +405,14 @@ impl Shared {
         deltas.sort_unstable_by_key(|(session, _)| *session);
         let mut index = self.index_mut();
         if let Some(fresh) = fresh
-            && index.run() < fresh.run()
+            && index.is_behind(&fresh)
         {
             *index = fresh;
         }
         for (session, delta) in deltas {
             index.add(session, &delta);
         }
+        incomplete.extend_from_slice(index.unreadable());
         Ok(incomplete)
     }
 
@@ -338,9 +428,25 @@ impl Shared {
             Arc::new(self.read_run(run).await?)
         };
         let mut reads = stream::iter(head.parts.clone())
-            .map(|(kind, part)| async move { Ok::<_, Error>((kind, self.read_part(part).await?)) })
+            .map(|(kind, part)| async move {
+                match self.read_part(part).await {
+                    Ok(read) => Ok((kind, Ok(read))),
+                    Err(error @ (Error::Corrupt { .. } | Error::Missing { .. })) => {
+                        let error = self.unless_replaced(run, error).await?;
+                        Ok((kind, Err((Name::RunPart(part).key(), error))))
+                    }
+                    Err(error) => Err(error),
+                }
+            })
             .buffered(4);
-        while let Some((kind, (key, body))) = reads.try_next().await? {
+        while let Some((kind, read)) = reads.try_next().await? {
+            let (key, body) = match read {
+                Ok(read) => read,
+                Err((key, error)) => {
+                    index.lack(key, error);
+                    continue;
+                }
+            };
             match kind {
                 PartKind::Packs => {
                     for (session, packs) in decode_at(&key, &body, decode_packs_part)? {
@@ -359,7 +465,30 @@ impl Shared {
         Ok(index)
     }
 
-    async fn read_delta(&self, key: &str, packs: u32) -> Result<IndexBody> {
+    /// Why a part of this run cannot be read, if it is the newest run: its parts
+    /// are never deleted. One of an older run may have been.
+    async fn unless_replaced(&self, run: Generation, error: Error) -> Result<Error> {
+        let listed = self.objects.list(INDEX_RUNS).await?;
+        let newer = |key: &String| matches!(Name::parse(key), Some(Name::Run(n)) if n > run);
+        match listed.iter().any(newer) {
+            true => Err(Error::Missing {
+                key: Name::Run(run).key(),
+            }),
+            false => Ok(error),
+        }
+    }
+
+    /// The index delta of a session that wrote so many packs, or what stands in
+    /// for it.
+    pub(crate) async fn read_delta(&self, session: SessionId, packs: u32) -> Result<IndexBody> {
+        match self.read_own_delta(session, packs).await {
+            Ok(delta) => Ok(delta),
+            Err(error) => self.mended_delta(session, error).await,
+        }
+    }
+
+    async fn read_own_delta(&self, session: SessionId, packs: u32) -> Result<IndexBody> {
+        let key = &Name::Index(session).key();
         let bytes = self.objects.get_bounded(key, RECORD_BYTES_MAX).await?;
         let (layout, body) = self.records().open_any(key, ObjectType::Index, &bytes)?;
         let delta = decode_at(key, &body, |body| IndexBody::decode(layout, body))?;
@@ -367,6 +496,12 @@ impl Shared {
             return Err(Error::corrupt(key, Damage::Field("number of packs")));
         }
         Ok(delta)
+    }
+
+    /// It may list fewer packs than the session wrote: those that were there.
+    async fn mended_delta(&self, session: SessionId, error: Error) -> Result<IndexBody> {
+        let (key, body) = self.read_mend(Mended::Index(session), error).await?;
+        decode_at(&key, &body, |body| IndexBody::decode(LAYOUT, body))
     }
 
     fn head(&self) -> (Generation, Arc<RunBody>) {

@@ -6,7 +6,7 @@
 use std::{error::Error as StdError, fmt, io, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use object_store::{
     GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
     client::{HttpError, HttpErrorKind},
@@ -203,6 +203,28 @@ impl Objects {
             .try_collect()
             .await
             .map_err(|error| classify(Operation::List, &format!("{prefix}/"), &error))
+    }
+
+    /// All objects below a prefix with their sizes, one at a time; of the entire
+    /// repository if the prefix is empty.
+    pub(crate) fn each_sized(&self, prefix: &str) -> impl Stream<Item = Result<(String, u64)>> {
+        let key = prefix.to_owned();
+        let path = Path::from(prefix);
+        self.inner
+            .list((!prefix.is_empty()).then_some(&path))
+            .map_ok(|found| (String::from(found.location), found.size))
+            .map_err(move |error| classify(Operation::List, &format!("{key}/"), &error))
+    }
+
+    /// How long an object is; `None` if there is none.
+    pub(crate) async fn size(&self, key: &str) -> Result<Option<u64>> {
+        match self.inner.head(&Path::from(key)).await {
+            Ok(found) => Ok(Some(found.size)),
+            Err(error) => match classify(Operation::Read, key, &error) {
+                Error::Missing { .. } => Ok(None),
+                error => Err(error),
+            },
+        }
     }
 
     /// Deletes objects. One that is gone already is as good as deleted.

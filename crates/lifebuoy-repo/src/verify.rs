@@ -7,8 +7,9 @@ use crate::{
     generation::{
         Claim, RunBody, decode_final, decode_packs_part, decode_pin, decode_plan, decode_rely_part,
     },
+    header::LAYOUT,
     keyslot::{SLOT_BYTES, Slot},
-    names::{Name, ObjectType, PackName},
+    names::{Mended, Name, ObjectType, PackName},
     pack::{CHUNKS_OFFSET, open_chunk, read_pack},
     record::{
         EndBody, IndexBody, OpenBody, RECORD_BYTES_MAX, decode_at, decode_beat, decode_forget,
@@ -105,6 +106,17 @@ impl Shared {
                 if decode_at(key, &open(ObjectType::Beat)?, decode_beat)? != n {
                     return Err(corrupt(Damage::Field("number")));
                 }
+            }
+            Some(Name::Mend(mended)) => {
+                let body = open(ObjectType::Mend)?;
+                match mended {
+                    Mended::Index(_) => IndexBody::decode(LAYOUT, &body).map(|_| ()),
+                    Mended::Part(_) => decode_packs_part(&body)
+                        .map(|_| ())
+                        .or_else(|_| decode_rely_part(&body).map(|_| ())),
+                    Mended::Pack(_) => decode_forget(&body).map(|_| ()),
+                }
+                .map_err(corrupt)?;
             }
             Some(Name::Pack(name)) => return self.check_pack(name, bytes).map_err(corrupt),
         }

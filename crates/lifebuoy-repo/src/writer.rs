@@ -91,6 +91,9 @@ impl Repository {
             // Tidied up in the meantime: whatever is there now will do.
             shared.refresh().await?;
         }
+        // Whatever is gone or damaged is stored again: nothing is built on it.
+        let mut avoid = avoid;
+        avoid.extend(shared.not_to_build_on().await?);
         let sequence = shared.next_sequence(cluster);
         let inner = Arc::new(Session::new(
             Arc::clone(shared),

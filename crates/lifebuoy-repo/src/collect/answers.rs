@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     generation::{CONDEMNED_MAX, decode_final, decode_plan, encode_final, encode_plan},
     ids::SessionId,
-    names::{BEAT, FORGET, INDEX_PARTS, INDEX_RUNS, Name, ObjectType, PACKS, PROBE},
+    names::{BEAT, FORGET, INDEX_PARTS, INDEX_RUNS, MEND, Mended, Name, ObjectType, PACKS, PROBE},
     protocol::{Began, Ended, Final, Generation, Horizon, Plan, Remains, Removable},
     record::{RECORD_BYTES_MAX, decode_at},
     repository::Shared,
@@ -241,8 +241,13 @@ impl Work<'_> {
             finals,
             runs,
         } = what;
-        let deltas = deltas.into_iter().map(|session| Name::Index(session).key());
-        self.remove_keys(deltas.collect()).await?;
+        let mends = self.keys_of(MEND, |name| match name {
+            Name::Mend(Mended::Index(session)) => deltas.contains(&session),
+            _ => false,
+        });
+        let mut of_deltas = mends.await?;
+        of_deltas.extend(deltas.into_iter().map(|session| Name::Index(session).key()));
+        self.remove_keys(of_deltas).await?;
         let of_beats = self.keys_of(BEAT, |name| match name {
             Name::Beat(session, _) => beats.contains(&session),
             _ => false,
@@ -273,7 +278,8 @@ impl Work<'_> {
     /// Parts that the newest run does not list, and that no later run can: parts
     /// carry the number of the run that they were first written for.
     async fn unused_parts(&self) -> Result<Vec<String>> {
-        let listed = self.shared.objects.list(INDEX_PARTS).await?;
+        let mut listed = self.shared.objects.list(INDEX_PARTS).await?;
+        listed.append(&mut self.shared.objects.list(MEND).await?);
         let horizon = self.shared.read_horizon().await?;
         if horizon.run == 0 {
             return Ok(Vec::new());
@@ -285,7 +291,9 @@ impl Work<'_> {
         };
         let used: BTreeSet<_> = head.parts.iter().map(|(_, part)| *part).collect();
         let unused = listed.into_iter().filter(|key| match Name::parse(key) {
-            Some(Name::RunPart(part)) => part.run <= horizon.run && !used.contains(&part),
+            Some(Name::RunPart(part) | Name::Mend(Mended::Part(part))) => {
+                part.run <= horizon.run && !used.contains(&part)
+            }
             _ => false,
         });
         Ok(unused.collect())

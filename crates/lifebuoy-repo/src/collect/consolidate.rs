@@ -16,7 +16,7 @@ use crate::{
     names::{INDEX_RUNS, Name, ObjectType, PackName, RunPartName},
     pack::ChunkEntry,
     protocol::{Answer, Consolidation, Generation},
-    record::{IndexBody, RECORD_BYTES_MAX, decode_at},
+    record::{IndexBody, decode_at},
     repository::Shared,
     store::Created,
 };
@@ -73,15 +73,12 @@ async fn build(shared: &Shared, n: Generation, run: &Consolidation) -> Result<Ru
         }
     }
     for (session, packs) in deltas_of(shared, &run.deltas) {
-        let key = Name::Index(session).key();
-        let bytes = match shared.objects.get_bounded(&key, RECORD_BYTES_MAX).await {
-            Ok(bytes) => bytes,
+        let mut delta = match shared.read_delta(session, packs).await {
+            Ok(delta) => delta,
             // In format 1 a session that stored nothing has no index.
             Err(Error::Missing { .. }) if packs == 0 => continue,
             Err(error) => return Err(error),
         };
-        let (layout, body) = shared.records().open_any(&key, ObjectType::Index, &bytes)?;
-        let mut delta = decode_at(&key, &body, |body| IndexBody::decode(layout, body))?;
         if run.live.contains(&session)
             && let Some(relies) = delta.relies.take()
         {

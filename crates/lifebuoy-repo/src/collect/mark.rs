@@ -31,7 +31,8 @@ impl Work<'_> {
         let mut marked = Marked::default();
         let roots = self.roots(&marking.roots);
         reader.walk(self.contents, roots, &mut marked).await?;
-        let Some(marks) = self.choose(marking, &marked) else {
+        let aside = shared.set_aside().await?;
+        let Some(marks) = self.choose(marking, &marked, &aside) else {
             return Ok(Answer::Outdated);
         };
         if !marked.missing.is_empty() {
@@ -53,12 +54,24 @@ impl Work<'_> {
     }
 
     /// `None` if the index was replaced while the trees were walked.
-    fn choose(&mut self, marking: &Marking, marked: &Marked) -> Option<Marks> {
+    fn choose(
+        &mut self,
+        marking: &Marking,
+        marked: &Marked,
+        aside: &BTreeSet<PackName>,
+    ) -> Option<Marks> {
         let index = self.shared.index();
         if index.run() != marking.run {
             return None;
         }
-        let mut choice = Choice::new(&marking.packs, &marking.condemned);
+        // A copy in a pack that was found damaged is none.
+        let mut sound: BTreeSet<PackName> = marking.packs.difference(aside).copied().collect();
+        for pack in index.packs() {
+            if self.stored.packs.get(&pack.name) != Some(&u64::from(pack.length)) {
+                sound.remove(&pack.name);
+            }
+        }
+        let mut choice = Choice::new(&sound, &marking.condemned);
         let mut copies = Vec::new();
         let mut plain_bytes = 0;
         for (id, slot) in index.chunks() {
