@@ -1,4 +1,4 @@
-//! What people and CI call: `cargo xtask demo|test|bench|generate`.
+//! What people and CI call: `cargo xtask demo|test|bench|generate|golden`.
 //!
 //! Each command is a file of its own. None of them touches a cluster that it
 //! did not start itself, and none reads the user's kubeconfig.
@@ -13,6 +13,7 @@ mod bench;
 mod build;
 mod demo;
 mod generate;
+mod golden;
 mod test;
 
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ enum Task {
     Bench(bench::Bench),
     /// Writes the generated files: `crds/` and the chart's CRD templates.
     Generate(generate::Options),
+    /// Makes a golden repository below tests/golden/, to be read for ever.
+    Golden(golden::Golden),
     /// Builds what the tests need and runs everything that must pass.
     Test(test::Options),
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::Demo(demo) => demo.run(),
         Task::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
         Task::Generate(options) => generate::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Golden(golden) => golden.run().map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::run(&options).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
