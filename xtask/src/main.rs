@@ -1,4 +1,4 @@
-//! What people and CI call: `cargo xtask demo|test|fuzz|bench|soak|generate`.
+//! What people and CI call: `cargo xtask demo|test|fuzz|bench|soak|generate|golden`.
 //!
 //! Each command is a file of its own. None of them touches a cluster that it
 //! did not start itself, and none reads the user's kubeconfig.
@@ -14,6 +14,7 @@ mod build;
 mod demo;
 mod fuzz;
 mod generate;
+mod golden;
 mod soak;
 mod test;
 
@@ -39,6 +40,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Writes the generated files: `crds/` and the chart's CRD templates.
     Generate(generate::Options),
+    /// Makes a golden repository below tests/golden/, to be read for ever.
+    Golden(golden::Golden),
     /// Runs writers and collectors on one bucket, and kills them all the time.
     Soak(soak::Soak),
     #[command(hide = true)]
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Generate(options) => generate::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Golden(golden) => golden.run().map(|()| ExitCode::SUCCESS),
         Task::Soak(soak) => soak.run().map(|()| ExitCode::SUCCESS),
         Task::SoakWorker(worker) => worker.run().map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::run(&options).map(|()| ExitCode::SUCCESS),

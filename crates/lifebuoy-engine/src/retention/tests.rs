@@ -597,6 +597,7 @@ fn a_lineage_is_one_cluster_and_one_schedule() {
                 root: ChunkId::from_bytes([2; 32]),
                 summary: Bytes::new(),
                 forgotten: false,
+                pinned: false,
             },
             summary,
         }

@@ -18,7 +18,7 @@ pub(crate) struct Told {
     pub(crate) collection: Option<RepositoryCollection>,
     pub(crate) check: Option<RepositoryCheck>,
     /// Whether another cluster cares.
-    elsewhere: bool,
+    pub(super) elsewhere: bool,
 }
 
 impl Told {

@@ -24,9 +24,9 @@ pub(crate) use packs::Unsound;
 use records::meaning;
 
 /// Problems that a report names; there may be more.
-pub const PROBLEMS_MAX: usize = 1000;
+pub(crate) const PROBLEMS_MAX: usize = 1000;
 /// Affected things that a report names of each snapshot; there may be more.
-pub const ITEMS_MAX: usize = 100;
+pub(crate) const ITEMS_MAX: usize = 100;
 /// What one check finds while a collector is at work is looked at again.
 const LOOKS: usize = 2;
 
