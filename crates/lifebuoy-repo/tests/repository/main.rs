@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly")]
 
+mod check;
 mod collect;
 mod contract;
 mod damage;
 mod failures;
 mod format;
 mod independent;
+mod repair;
 mod sessions;
 mod support;
