@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly")]
 
+mod check;
 mod collect;
 mod contract;
 mod damage;
@@ -9,5 +10,6 @@ mod failures;
 mod format;
 mod independent;
 mod mutations;
+mod repair;
 mod sessions;
 mod support;

@@ -84,7 +84,7 @@ fn one_writer_and_two_collectors() {
     holds(
         "1 writer, 2 collectors",
         Scene {
-            budget: FAULTS,
+            budget: Budget { forgets: 1, ..NONE },
             starts: vec![0, 0],
             drain_every: 1000,
             ..scene()
