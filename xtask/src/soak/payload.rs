@@ -17,7 +17,7 @@ pub(super) fn contents(n: u64) -> Bytes {
     let mut rng = StdRng::seed_from_u64(n);
     let length = 100 + rng.next_u64() % BYTES_MAX;
     let mut bytes = vec![0; length as usize];
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         rng.fill_bytes(&mut bytes);
     } else {
         for (at, byte) in bytes.iter_mut().enumerate() {

@@ -298,6 +298,6 @@ impl Scene {
         }
         let mut hasher = DefaultHasher::new();
         world.hash(&mut hasher);
-        hasher.finish() % self.drain_every == 0
+        hasher.finish().is_multiple_of(self.drain_every)
     }
 }
