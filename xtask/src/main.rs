@@ -1,4 +1,4 @@
-//! What people and CI call: `cargo xtask demo|test|fuzz|bench|soak|generate|golden`.
+//! What people and CI call: `cargo xtask demo|test|fuzz|bench|soak|nightly|generate|golden`.
 //!
 //! Each command is a file of its own. None of them touches a cluster that it
 //! did not start itself, and none reads the user's kubeconfig.
@@ -15,6 +15,7 @@ mod demo;
 mod fuzz;
 mod generate;
 mod golden;
+mod nightly;
 mod soak;
 mod test;
 
@@ -42,6 +43,8 @@ enum Task {
     Generate(generate::Options),
     /// Makes a golden repository below tests/golden/, to be read for ever.
     Golden(golden::Golden),
+    /// Runs what takes too long for every change.
+    Nightly(nightly::Nightly),
     /// Runs writers and collectors on one bucket, and kills them all the time.
     Soak(soak::Soak),
     #[command(hide = true)]
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Generate(options) => generate::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Golden(golden) => golden.run().map(|()| ExitCode::SUCCESS),
+        Task::Nightly(nightly) => nightly.run().map(|()| ExitCode::SUCCESS),
         Task::Soak(soak) => soak.run().map(|()| ExitCode::SUCCESS),
         Task::SoakWorker(worker) => worker.run().map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::run(&options).map(|()| ExitCode::SUCCESS),

@@ -160,6 +160,29 @@ fn requests_that_land_again_over_three_generations() {
     );
 }
 
+/// As deep as `LIFEBUOY_MODEL_DEPTH` says; every night deeper than in CI.
+#[test]
+fn three_writers_and_two_collectors_down_to_a_depth() {
+    let depth = std::env::var("LIFEBUOY_MODEL_DEPTH").ok();
+    let depth = depth.and_then(|depth| depth.parse().ok()).unwrap_or(9);
+    let jobs = vec![(Job::Backup(0b1), 1); 3];
+    let explored = explore(
+        Scene {
+            budget: FAULTS,
+            jobs,
+            starts: vec![1, 1],
+            drain_every: 0,
+            ..scene()
+        },
+        Some(depth),
+    );
+    println!(
+        "3 writers, 2 collectors: {} states down to depth {}",
+        explored.states, explored.depth
+    );
+    assert!(explored.violation.is_none(), "{:?}", explored.violation);
+}
+
 /// Every mutant, in the smallest scene that finds it.
 #[test]
 fn every_mutant_is_found_out() {
