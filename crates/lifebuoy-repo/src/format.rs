@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result},
     header::{FORMAT_VERSION, header_of_version, read_header},
     ids::RepositoryId,
-    names::ObjectType,
+    names::{Name, ObjectType},
     wire::{Damage, Fields},
 };
 
@@ -65,6 +65,10 @@ impl Format {
         let corrupt = |damage| Error::corrupt(key, damage);
         let mut fields = Fields::new(bytes);
         let version = read_header(&mut fields, ObjectType::Format).map_err(corrupt)?;
+        // The version is that of the key, or it was changed.
+        if Name::Format(version.into()).key() != key {
+            return Err(corrupt(Damage::Field("version")));
+        }
         if version > FORMAT_VERSION {
             return Err(newer(version.into()));
         }
@@ -212,9 +216,12 @@ mod tests {
     #[test]
     fn a_newer_version_is_told_before_its_fields_are_read() {
         let mut bytes = encoded(Features::default());
-        bytes[8] = 2;
+        bytes[8] = 3;
         bytes.truncate(20);
-        let error = Format::parse("format/2", &bytes).unwrap_err();
-        assert!(matches!(error, Error::NewerFormat { found: 2, known: 1 }));
+        let error = Format::parse("format/3", &bytes).unwrap_err();
+        assert!(matches!(error, Error::NewerFormat { found: 3, known: 2 }));
+        // Under another name it is no newer version, but a changed byte.
+        let error = Format::parse("format/1", &bytes).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }));
     }
 }

@@ -35,6 +35,8 @@ const LOOKS: usize = 5;
 /// The ends that are listed.
 #[derive(Debug, Default)]
 pub(crate) struct Ends {
+    /// Those that were known before they were listed.
+    known: BTreeSet<(ClusterKey, SessionId)>,
     listed: BTreeSet<(ClusterKey, SessionId)>,
     pub(crate) ended: BTreeMap<SessionId, Ended>,
     pub(crate) unreadable: Vec<(String, Error)>,
@@ -81,7 +83,7 @@ impl Shared {
             let ends = self.list_ends().await?;
             let deltas = self.list_deltas().await?;
             let horizon = self.read_horizon().await?;
-            let vanished = self.vanished(&ends, &horizon);
+            let vanished = self.vanished(&ends, &horizon).await?;
             let wanted = usable_deltas(&ends.ended, &horizon);
             match self.load(&horizon, &wanted, &deltas).await {
                 Err(Error::Missing { .. }) if looks < LOOKS => {}
@@ -102,7 +104,7 @@ impl Shared {
         let ends = self.list_ends().await?;
         let deltas = self.list_deltas().await?;
         let horizon = self.read_horizon().await?;
-        self.settle(&ends, &horizon)?;
+        self.settle(&ends, &horizon).await?;
         let wanted = usable_deltas(&ends.ended, &horizon);
         let incomplete = self.load(&horizon, &wanted, &deltas).await?;
         Ok(View {
@@ -136,14 +138,9 @@ impl Shared {
 
     /// Lists `end/`, and reads those that are new.
     pub(crate) async fn list_ends(&self) -> Result<Ends> {
-        let listed = self.objects.list(END).await?;
-        let listed: BTreeSet<_> = listed
-            .iter()
-            .filter_map(|key| match Name::parse(key) {
-                Some(Name::End(cluster, session)) => Some((cluster, session)),
-                _ => None,
-            })
-            .collect();
+        // Before the listing: another task may learn of a newer one meanwhile.
+        let before = self.ends().keys().copied().collect();
+        let listed = self.listed_ends().await?;
         if listed.is_empty() {
             // Empty because nothing ended yet, or because everything is gone?
             self.check_format().await?;
@@ -183,18 +180,28 @@ impl Shared {
             }
         }
         Ok(Ends {
+            known: before,
             listed,
             ended,
             unreadable,
         })
     }
 
+    async fn listed_ends(&self) -> Result<BTreeSet<(ClusterKey, SessionId)>> {
+        let listed = self.objects.list(END).await?;
+        let ends = listed.iter().filter_map(|key| match Name::parse(key) {
+            Some(Name::End(cluster, session)) => Some((cluster, session)),
+            _ => None,
+        });
+        Ok(ends.collect())
+    }
+
     /// Ends that are known and no longer listed must be of sessions that a run has
     /// closed: a listing that shrinks otherwise is a fault, and so is a snapshot
     /// that a run lists as live and the bucket does not. The horizon is read after
     /// the ends are listed.
-    pub(crate) fn settle(&self, ends: &Ends, horizon: &Horizon) -> Result<()> {
-        let vanished = self.vanished(ends, horizon);
+    pub(crate) async fn settle(&self, ends: &Ends, horizon: &Horizon) -> Result<()> {
+        let vanished = self.vanished(ends, horizon).await?;
         match vanished.first() {
             None => Ok(()),
             Some(example) => Err(Error::Vanished {
@@ -206,27 +213,34 @@ impl Shared {
 
     /// The keys of the ends that should be there and are not. Those that are over
     /// are forgotten by this handle.
-    pub(crate) fn vanished(&self, ends: &Ends, horizon: &Horizon) -> Vec<String> {
-        let mut known = self.ends_mut();
+    pub(crate) async fn vanished(&self, ends: &Ends, horizon: &Horizon) -> Result<Vec<String>> {
         let mut vanished = Vec::new();
-        known.retain(|end, body| {
-            let birth = body.ended(end.0).birth;
-            let there = ends.listed.contains(end);
-            if !there && horizon.counts(end.1, birth) {
-                vanished.push(Name::End(end.0, end.1).key());
+        {
+            let mut known = self.ends_mut();
+            for end in ends.known.difference(&ends.listed) {
+                let Some(body) = known.get(end) else { continue };
+                if horizon.counts(end.1, body.ended(end.0).birth) {
+                    vanished.push(Name::End(end.0, end.1).key());
+                } else {
+                    known.remove(end);
+                }
             }
-            there || horizon.counts(end.1, birth)
-        });
-        drop(known);
-        let listed: BTreeSet<SessionId> = ends.listed.iter().map(|(_, session)| *session).collect();
-        let lost = horizon.live.difference(&listed);
-        vanished.extend(lost.map(|session| format!("{END}/…/{session}")));
+        }
+        let sessions = |ends: &BTreeSet<(ClusterKey, SessionId)>| -> BTreeSet<SessionId> {
+            ends.iter().map(|(_, session)| *session).collect()
+        };
+        let mut lost = &horizon.live - &sessions(&ends.listed);
+        if !lost.is_empty() {
+            // They may have committed since, and since been closed over again.
+            lost = &lost - &sessions(&self.listed_ends().await?);
+            lost = &lost & &self.read_horizon().await?.live;
+        }
+        vanished.extend(lost.iter().map(|session| format!("{END}/…/{session}")));
         vanished.sort();
         vanished.dedup();
-        vanished
+        Ok(vanished)
     }
 
-    /// The sessions with an index delta, or with something that stands in for it.
     pub(crate) async fn list_deltas(&self) -> Result<BTreeSet<SessionId>> {
         let mut listed = self.objects.list(INDEX).await?;
         listed.append(&mut self.objects.list(MEND).await?);

@@ -158,9 +158,6 @@ impl Repository {
         let objects = Objects::new(store);
         let (format_key, bytes) = read_format(&objects).await?;
         let format = Format::parse(&format_key, &bytes)?;
-        if Name::Format(format.version.into()).key() != format_key {
-            return Err(Error::corrupt(&format_key, Damage::Field("version")));
-        }
         let access = format.check_features()?;
         let master = unlock(&objects, format.repository, passphrase).await?;
         let keys = Keys::derive(&master, format.repository);

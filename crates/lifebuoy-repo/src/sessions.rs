@@ -78,7 +78,7 @@ impl Repository {
         let forgotten = shared.forgotten().await?;
         let pinned = shared.pinned().await?;
         let horizon = shared.read_horizon().await?;
-        shared.settle(&ends, &horizon)?;
+        shared.settle(&ends, &horizon).await?;
         let unreadable = ends.unreadable;
         let known = shared.ends();
         let counting = known.iter().filter(|((cluster, session), body)| {

@@ -138,7 +138,7 @@ impl Shared {
                 Begin::Deltas => BeginAnswer::Deltas(self.list_deltas().await?),
                 Begin::Horizon => {
                     let horizon = self.read_horizon().await?;
-                    self.settle(&listed, &horizon)?;
+                    self.settle(&listed, &horizon).await?;
                     BeginAnswer::Horizon(horizon)
                 }
                 Begin::Nothing => break,

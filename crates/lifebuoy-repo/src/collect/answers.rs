@@ -95,7 +95,7 @@ impl Work<'_> {
         let horizon = self.shared.read_horizon().await?;
         // Only after a listing of the ends is there something to compare.
         if let Some(ends) = self.listed_ends.take() {
-            self.shared.settle(&ends, &horizon)?;
+            self.shared.settle(&ends, &horizon).await?;
         }
         Ok(horizon)
     }

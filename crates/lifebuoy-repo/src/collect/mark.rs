@@ -30,7 +30,19 @@ impl Work<'_> {
         let reader = Reader::over(shared);
         let mut marked = Marked::default();
         let roots = self.roots(&marking.roots);
-        reader.walk(self.contents, roots, &mut marked).await?;
+        match reader.walk(self.contents, roots, &mut marked).await {
+            Ok(()) => {}
+            // Another collector may be ahead and have deleted what it copied.
+            Err(Error::Missing { key }) => {
+                if shared.read_horizon().await?.run > marking.run {
+                    return Ok(Answer::Outdated);
+                }
+                return Err(Error::Refused {
+                    reason: format!("{key:?} is gone, and snapshots need it"),
+                });
+            }
+            Err(error) => return Err(error),
+        }
         let aside = shared.set_aside().await?;
         let Some(marks) = self.choose(marking, &marked, &aside) else {
             return Ok(Answer::Outdated);

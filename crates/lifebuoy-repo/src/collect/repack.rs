@@ -10,7 +10,7 @@ use futures::StreamExt;
 use super::mark::refuse_unreadable;
 use crate::{
     contents::{Contents, Marked},
-    error::Result,
+    error::{Error, Result},
     ids::{ChunkId, ClusterKey, SessionId},
     names::{ChunkKind, PackName},
     protocol::live_roots,
@@ -56,6 +56,29 @@ impl Repository {
         let shared = &self.shared;
         shared.check_writable()?;
         shared.check_format_2("repacking")?;
+        let before = shared.read_horizon().await?.run;
+        let id = SessionId::random(&mut rand::rng());
+        let done = self
+            .repack_in(id, contents, cluster, below_percent, bytes_max)
+            .await;
+        match done {
+            // A collection has deleted what was to be copied: it was copied before.
+            Err(Error::Missing { .. }) if shared.read_horizon().await?.run > before => {
+                Err(Error::Outdated { session: id })
+            }
+            done => done,
+        }
+    }
+
+    async fn repack_in(
+        &self,
+        id: SessionId,
+        contents: &dyn Contents,
+        cluster: ClusterKey,
+        below_percent: u8,
+        bytes_max: u64,
+    ) -> Result<RepackReport> {
+        let shared = &self.shared;
         let view = shared.refresh().await?;
         let opens = shared.list_opens().await?;
         let sessions = live_roots(&view.ends.ended, &opens, &BTreeSet::new(), &view.horizon);
@@ -72,7 +95,6 @@ impl Repository {
         if sparse.is_empty() {
             return Ok(RepackReport::default());
         }
-        let id = SessionId::random(&mut rand::rng());
         let writer = self
             .begin(SessionRequest {
                 id,

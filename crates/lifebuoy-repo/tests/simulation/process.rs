@@ -64,10 +64,12 @@ impl Stage {
     /// A stage with an empty repository.
     pub(crate) async fn new(world: Arc<World>) -> Self {
         pristine::place(&world.inner()).await;
-        Self {
+        let stage = Self {
             world,
             ledger: Ledger::default(),
-        }
+        };
+        stage.clean().await.upgrade().await.unwrap();
+        stage
     }
 
     /// A repository without faults, that remembers nothing.
