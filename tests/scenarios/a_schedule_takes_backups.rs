@@ -34,7 +34,10 @@ fn every_minute(name: &str, namespaces: &[&str], keep_last: Option<i64>) -> Sche
                 metadata: TemplateMetadata::default(),
                 spec,
             },
-            retention: Retention { keep_last },
+            retention: Retention {
+                keep_last,
+                ..Retention::default()
+            },
             successful_backups_history_limit: 1,
             failed_backups_history_limit: 1,
         },

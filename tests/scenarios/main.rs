@@ -8,6 +8,7 @@
 
 mod a_backup_is_one_instant;
 mod a_schedule_takes_backups;
+mod a_stolen_writer_key_destroys_nothing;
 mod a_store_creates_atomically;
 mod an_application_moves_to_another_cluster;
 mod bad_input_is_named;
@@ -17,6 +18,7 @@ mod nothing_in_the_bucket_is_clear;
 mod one_of_two_replicas_leads;
 mod support;
 mod the_chart_installs_and_upgrades;
+mod the_policies_say_the_same_for_every_cloud;
 mod the_rights_are_the_least;
 mod the_worst_day;
 mod what_exists_is_respected;

@@ -10,8 +10,8 @@ use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client, Resource};
 use lifebuoy_api::{
     Access, Backup, BackupSpec, ConditionType, ExistingRules, Initialize, KeyReference,
-    LocalReference, Mapping, Mirroring, RecoveryPoint, Repository, RepositorySpec, Restore,
-    RestoreMode, RestoreSource, RestoreSpec, RestoreVolumePolicy, Schedule, Selection,
+    LocalReference, Maintenance, Mapping, Mirroring, RecoveryPoint, Repository, RepositorySpec,
+    Restore, RestoreMode, RestoreSource, RestoreSpec, RestoreVolumePolicy, Schedule, Selection,
     VolumePolicy, find, is_true,
 };
 use lifebuoy_testkit::S3Server;
@@ -126,6 +126,7 @@ impl Store {
             access: Access::default(),
             initialize: Initialize::default(),
             mirror: Mirroring::default(),
+            maintenance: Maintenance::default(),
             suspend: false,
         }
     }

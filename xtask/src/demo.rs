@@ -181,6 +181,7 @@ async fn save(a: &Installation, timeline: &mut Timeline) -> Result<()> {
             },
             retention: Retention {
                 keep_last: Some(10),
+                ..Retention::default()
             },
             successful_backups_history_limit: 3,
             failed_backups_history_limit: 3,

@@ -1,4 +1,4 @@
-//! What people and CI call: `cargo xtask demo|test|fuzz|bench|generate`.
+//! What people and CI call: `cargo xtask demo|test|fuzz|bench|soak|nightly|generate|golden`.
 //!
 //! Each command is a file of its own. None of them touches a cluster that it
 //! did not start itself, and none reads the user's kubeconfig.
@@ -14,6 +14,9 @@ mod build;
 mod demo;
 mod fuzz;
 mod generate;
+mod golden;
+mod nightly;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -38,6 +41,14 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Writes the generated files: `crds/` and the chart's CRD templates.
     Generate(generate::Options),
+    /// Makes a golden repository below tests/golden/, to be read for ever.
+    Golden(golden::Golden),
+    /// Runs what takes too long for every change.
+    Nightly(nightly::Nightly),
+    /// Runs writers and collectors on one bucket, and kills them all the time.
+    Soak(soak::Soak),
+    #[command(hide = true)]
+    SoakWorker(soak::Worker),
     /// Builds what the tests need and runs everything that must pass.
     Test(test::Options),
 }
@@ -48,6 +59,10 @@ fn main() -> ExitCode {
         Task::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Generate(options) => generate::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Golden(golden) => golden.run().map(|()| ExitCode::SUCCESS),
+        Task::Nightly(nightly) => nightly.run().map(|()| ExitCode::SUCCESS),
+        Task::Soak(soak) => soak.run().map(|()| ExitCode::SUCCESS),
+        Task::SoakWorker(worker) => worker.run().map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::run(&options).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

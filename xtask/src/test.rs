@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use lifebuoy_testkit::Tool;
+use lifebuoy_testkit::python::ensure_python;
 use lifebuoy_testkit::tools::{self, workspace_root};
 
 /// How many tests of a program run at a time; what the caller has set wins.
@@ -37,6 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let start = Instant::now();
     println!("== the programs of the test clusters");
     tools::ensure(&Tool::ALL, &|line| println!("{line}"))?;
+    ensure_python(&|line| println!("{line}"))?;
     let tools_ready = start.elapsed();
 
     println!("== the binaries of lifebuoy");

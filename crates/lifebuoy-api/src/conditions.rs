@@ -22,6 +22,10 @@ pub enum ConditionType {
     Reconciling,
     /// No progress is possible until a person changes something.
     Stalled,
+    /// Nothing that is stored was found to be damaged.
+    Healthy,
+    /// The repository is cared for as its spec says.
+    Maintained,
 }
 
 impl ConditionType {
@@ -34,6 +38,8 @@ impl ConditionType {
             Self::Ready => "Ready",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
+            Self::Healthy => "Healthy",
+            Self::Maintained => "Maintained",
         }
     }
 }
@@ -139,6 +145,30 @@ reasons! {
     /// The repository can be used.
     Usable,
 
+    // The care of a repository.
+    /// No check has ended yet.
+    NotChecked,
+    /// The last check found everything as it should be.
+    CheckPassed,
+    /// The last check found damage; the problems say what.
+    CheckFailed,
+    /// A record of the repository cannot be read.
+    RecordUnreadable,
+    /// What nothing needed was deleted.
+    Collected,
+    /// What nothing needs was counted, and nothing was deleted.
+    Reported,
+    /// A collection stopped at one of its own limits, and deleted nothing.
+    CollectionRefused,
+    /// A collection ended with an error; the next one goes on where it stopped.
+    CollectionFailed,
+    /// The credentials cannot delete.
+    DeleteDenied,
+    /// The repository's format is too old to be collected.
+    UpgradeNeeded,
+    /// Another cluster keeps the repository.
+    NotKeeper,
+
     // Capture.
     /// A type could not be read.
     TypeUnavailable,
@@ -216,6 +246,21 @@ pub fn condition(
         message: message.into(),
         observed_generation: generation,
         last_transition_time: to_kube(now),
+    }
+}
+
+/// A condition of which nobody knows whether it is true.
+#[must_use]
+pub fn unknown(
+    kind: ConditionType,
+    reason: Reason,
+    message: impl Into<String>,
+    generation: Option<i64>,
+    now: DateTime<Utc>,
+) -> Condition {
+    Condition {
+        status: "Unknown".to_owned(),
+        ..condition(kind, false, reason, message, generation, now)
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod backup;
 mod conditions;
+mod maintenance;
 mod names;
 mod problem;
 mod recovery_point;
@@ -19,10 +20,15 @@ mod repository;
 mod restore;
 mod schedule;
 mod selection;
+mod span;
 pub mod time;
 
 pub use backup::{Backup, BackupProgress, BackupSpec, BackupStatus, VolumePolicy};
-pub use conditions::{ConditionType, Reason, condition, find, is_true, upsert};
+pub use conditions::{ConditionType, Reason, condition, find, is_true, unknown, upsert};
+pub use maintenance::{
+    CheckLevel, CheckRules, Collect, Maintenance, RepositoryCheck, RepositoryCollection,
+    RepositoryStorage,
+};
 pub use names::*;
 pub use problem::{MAX_PROBLEM_BYTES, MAX_PROBLEMS, Problem, Severity, bounded};
 pub use recovery_point::{
@@ -45,6 +51,7 @@ pub use schedule::{
     TemplateMetadata,
 };
 pub use selection::{ClusterScoped, Selection};
+pub use span::{ParseTimeSpanError, TimeSpan};
 
 /// Every CustomResourceDefinition of lifebuoy, in the order in which they are
 /// listed in the chart.

@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{Maintenance, RepositoryCheck, RepositoryCollection, RepositoryStorage};
+
 /// A place in object storage that holds recovery points of one or more
 /// clusters, encrypted under one passphrase. Whoever has the passphrase reads
 /// the Secrets of every cluster that saves there.
@@ -23,6 +25,10 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
     printcolumn = r#"{"name":"Access","type":"string","jsonPath":".status.access"}"#,
     printcolumn = r#"{"name":"Points","type":"integer","jsonPath":".status.recoveryPoints"}"#,
+    printcolumn = r#"{"name":"Healthy","type":"string","jsonPath":".status.conditions[?(@.type==\"Healthy\")].status"}"#,
+    printcolumn = r#"{"name":"Bytes","type":"integer","jsonPath":".status.storage.bytes"}"#,
+    printcolumn = r#"{"name":"Garbage","type":"integer","jsonPath":".status.storage.garbageBytes","priority":1}"#,
+    printcolumn = r#"{"name":"Keeper","type":"string","jsonPath":".status.keeper","priority":1}"#,
     printcolumn = r#"{"name":"URL","type":"string","jsonPath":".spec.url","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
@@ -33,6 +39,8 @@ use serde::{Deserialize, Serialize};
     .message("an `endpoint` with http:// needs `allowHttp: true`: credentials and traffic are then visible on the way"))]
 #[x_kube(validation = Rule::new("!self.url.startsWith('file://') || !has(self.endpoint)")
     .message("`endpoint` makes no sense with a file:// URL"))]
+#[x_kube(validation = Rule::new("!(self.access == 'ReadOnly' && self.maintenance.collect == 'Enabled')")
+    .message("`maintenance.collect: Enabled` deletes, and `access: ReadOnly` never writes: choose one"))]
 pub struct RepositorySpec {
     /// Where the repository is: `s3://bucket/prefix`, `gs://bucket/prefix`,
     /// `az://container/prefix` or `file:///path`. The prefix may be empty.
@@ -88,6 +96,12 @@ pub struct RepositorySpec {
     /// them can be restored, whether they appear or not.
     #[serde(default)]
     pub mirror: Mirroring,
+
+    /// How the repository is cared for: data that nothing needs any more is
+    /// collected, and what is stored is checked. Of the clusters that share a
+    /// repository one does it at a time, the keeper.
+    #[serde(default)]
+    pub maintenance: Maintenance,
 
     /// Stops all use of the repository. Set on a Repository that was restored.
     #[serde(default)]
@@ -153,7 +167,7 @@ pub struct RepositoryStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `Reconciling`, `Stalled`.
+    /// `Ready`, `Reconciling`, `Stalled`, `Healthy`, `Maintained`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// The repository's own id.
@@ -175,6 +189,19 @@ pub struct RepositoryStatus {
     /// When the store was last probed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_probe_time: Option<Time>,
+    /// How much is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<RepositoryStorage>,
+    /// The `clusterName` of the cluster that keeps the repository: the one that
+    /// collects and checks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeper: Option<String>,
+    /// The last collection by this cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_collection: Option<RepositoryCollection>,
+    /// The last check by this cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_check: Option<RepositoryCheck>,
 }
 
 /// A cluster that has saved to the repository.

@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::BackupSpec;
+use crate::{BackupSpec, TimeSpan};
 
 /// Makes a Backup at set times, and says which recovery points are kept.
 #[derive(CustomResource, Clone, Debug, Deserialize, Serialize, KubeSchema, PartialEq)]
@@ -62,7 +62,19 @@ pub struct ScheduleSpec {
     /// The Backups that are made.
     pub template: BackupTemplate,
 
-    /// Which recovery points are kept.
+    /// Which recovery points of this cluster and schedule are kept. A point
+    /// stays if any of the rules keeps it; without a rule, all stay. What does
+    /// not stay is marked as forgotten in the repository; its data is deleted as
+    /// the Repository's `maintenance` says, and not before.
+    ///
+    /// The rules choose among complete points. A partial one stays as long as
+    /// the complete one before it. Nothing is forgotten while the newest point is
+    /// partial, or while anything in the repository cannot be read; the newest
+    /// complete point and pinned ones never are.
+    ///
+    /// Newer is what has the higher sequence number in the repository, whatever
+    /// any clock says. The time at which a point was taken only tells its hour,
+    /// day, week, month and year, in the `timeZone` of the Schedule.
     #[serde(default)]
     pub retention: Retention,
 
@@ -126,17 +138,47 @@ pub enum ConcurrencyPolicy {
     Replace,
 }
 
-/// Which recovery points of this cluster and schedule are kept. What is not
-/// kept is marked as forgotten in the repository; nothing is deleted by it.
+/// Which recovery points are kept: those that any of the rules keeps.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, KubeSchema, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Retention {
-    /// How many of the newest complete recovery points are kept. Without it,
-    /// all are. Partial ones are kept as long as they are newer than the oldest
-    /// complete one that is kept.
+    /// This many of the newest points are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub keep_last: Option<i64>,
+    /// The newest point of each of this many hours is kept. Hours without a
+    /// point do not count; an hour that the clocks repeat is two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub keep_hourly: Option<i64>,
+    /// The newest point of each of this many days is kept. Days without a
+    /// point do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub keep_daily: Option<i64>,
+    /// The newest point of each of this many weeks, which begin on Monday, is
+    /// kept. Weeks without a point do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub keep_weekly: Option<i64>,
+    /// The newest point of each of this many months is kept. Months without a
+    /// point do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub keep_monthly: Option<i64>,
+    /// The newest point of each of this many years is kept. Years without a
+    /// point do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub keep_yearly: Option<i64>,
+    /// Every point is kept that was taken at most this long before the newest
+    /// one, such as `72h`. The longest pause between two points is not counted,
+    /// so that neither a Schedule that was suspended nor a clock that jumped
+    /// lets them all go at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?$') && self != '' && duration(self) >= duration('1m') && duration(self) <= duration('876000h')")
+        .message("`keepWithin` is a time between 1m and 876000h, in hours, minutes and seconds, such as 72h"))]
+    pub keep_within: Option<TimeSpan>,
 }
 
 /// What the schedule has done, and what comes next.

@@ -76,6 +76,8 @@ async fn the_api_server_refuses_what_cannot_be_meant() -> Result<()> {
 fn repositories() -> Vec<Case> {
     let key = json!({"name": "keys", "key": "passphrase"});
     let with = |more: Value| merged(json!({"url": "s3://b/p", "passphraseSecretRef": key}), more);
+    let maintained = |maintenance: Value| with(json!({ "maintenance": maintenance }));
+    let grace = "`grace` is a time between 1h and 8760h";
     vec![
         passes("a repository", "Repository", with(json!({}))),
         passes(
@@ -87,7 +89,135 @@ fn repositories() -> Vec<Case> {
                 "caSecretRef": {"name": "keys", "key": "ca.crt"},
                 "proxy": "http://proxy:3128", "access": "ReadOnly", "initialize": "Never",
                 "mirror": {"clusters": ["a"]}, "suspend": true,
+                "maintenance": {
+                    "collect": "ReportOnly", "interval": "1h30m", "grace": "720h",
+                    "keepAtLeast": 10, "deleteAtMostPercent": 100, "repackBelowPercent": 0,
+                    "check": {"readAllInDays": 0},
+                },
             })),
+        ),
+        passes(
+            "a repository that is collected",
+            "Repository",
+            maintained(json!({"collect": "Enabled"})),
+        ),
+        passes(
+            "the shortest times",
+            "Repository",
+            maintained(json!({"interval": "60s", "grace": "60m"})),
+        ),
+        passes(
+            "the longest times",
+            "Repository",
+            maintained(json!({"interval": "8760h", "grace": "8759h59m60s"})),
+        ),
+        refused(
+            "a collection that may not write",
+            "Repository",
+            with(json!({"access": "ReadOnly", "maintenance": {"collect": "Enabled"}})),
+            "`maintenance.collect: Enabled` deletes, and `access: ReadOnly` never writes",
+        ),
+        refused(
+            "a way to collect that nobody knows",
+            "Repository",
+            maintained(json!({"collect": "DryRun"})),
+            "Unsupported value: \"DryRun\"",
+        ),
+        refused(
+            "no grace",
+            "Repository",
+            maintained(json!({"grace": "0s"})),
+            grace,
+        ),
+        refused(
+            "a grace that is too short",
+            "Repository",
+            maintained(json!({"grace": "59m59s"})),
+            grace,
+        ),
+        refused(
+            "a grace that is too long",
+            "Repository",
+            maintained(json!({"grace": "8760h1s"})),
+            grace,
+        ),
+        refused(
+            "a grace in days",
+            "Repository",
+            maintained(json!({"grace": "7d"})),
+            grace,
+        ),
+        refused(
+            "a grace that is empty",
+            "Repository",
+            maintained(json!({"grace": ""})),
+            grace,
+        ),
+        refused(
+            "a grace that no clock can measure",
+            "Repository",
+            maintained(json!({"grace": "99999999999999999h"})),
+            grace,
+        ),
+        refused(
+            "a negative grace",
+            "Repository",
+            maintained(json!({"grace": "-168h"})),
+            grace,
+        ),
+        refused(
+            "a grace that is a number",
+            "Repository",
+            maintained(json!({"grace": 168})),
+            "spec.maintenance.grace: Invalid value: \"integer\"",
+        ),
+        refused(
+            "a keeper that never rests",
+            "Repository",
+            maintained(json!({"interval": "59s"})),
+            "`interval` is a time between 1m and 8760h",
+        ),
+        refused(
+            "an interval with a fraction",
+            "Repository",
+            maintained(json!({"interval": "1.5h"})),
+            "`interval` is a time between 1m and 8760h",
+        ),
+        refused(
+            "keeping none",
+            "Repository",
+            maintained(json!({"keepAtLeast": 0})),
+            "spec.maintenance.keepAtLeast",
+        ),
+        refused(
+            "more than all",
+            "Repository",
+            maintained(json!({"deleteAtMostPercent": 101})),
+            "spec.maintenance.deleteAtMostPercent",
+        ),
+        refused(
+            "a collection that may delete nothing",
+            "Repository",
+            maintained(json!({"deleteAtMostPercent": 0})),
+            "spec.maintenance.deleteAtMostPercent",
+        ),
+        refused(
+            "a pack that is more than whole",
+            "Repository",
+            maintained(json!({"repackBelowPercent": 101})),
+            "spec.maintenance.repackBelowPercent",
+        ),
+        refused(
+            "a check in the past",
+            "Repository",
+            maintained(json!({"check": {"readAllInDays": -1}})),
+            "spec.maintenance.check.readAllInDays",
+        ),
+        refused(
+            "a check nobody knows",
+            "Repository",
+            maintained(json!({"check": {"level": "All"}})),
+            "unknown field \"spec.maintenance.check.level\"",
         ),
         passes(
             "a local folder",
@@ -192,6 +322,7 @@ fn backups() -> Vec<Case> {
 fn schedules() -> Vec<Case> {
     let template = json!({"spec": {"repository": "main"}});
     let with = |more: Value| merged(json!({"cron": "0 3 * * *", "template": template}), more);
+    let within = "`keepWithin` is a time between 1m and 876000h";
     vec![
         passes("a schedule", "Schedule", with(json!({}))),
         passes(
@@ -234,11 +365,70 @@ fn schedules() -> Vec<Case> {
             with(json!({"retention": {"keepLast": 0}})),
             "retention.keepLast",
         ),
+        passes(
+            "every retention",
+            "Schedule",
+            with(json!({"retention": {
+                "keepLast": 1, "keepHourly": 24, "keepDaily": 7, "keepWeekly": 5,
+                "keepMonthly": 12, "keepYearly": 10, "keepWithin": "72h",
+            }})),
+        ),
+        passes(
+            "no retention, as Schedules of the first version have it",
+            "Schedule",
+            with(json!({"retention": {}})),
+        ),
+        passes(
+            "the shortest time",
+            "Schedule",
+            with(json!({"retention": {"keepWithin": "1m"}})),
+        ),
+        passes(
+            "the longest time",
+            "Schedule",
+            with(json!({"retention": {"keepWithin": "876000h"}})),
+        ),
+        refused(
+            "keeping nothing within no time",
+            "Schedule",
+            with(json!({"retention": {"keepWithin": "0h"}})),
+            within,
+        ),
+        refused(
+            "keeping for ever and a day",
+            "Schedule",
+            with(json!({"retention": {"keepWithin": "876000h1s"}})),
+            within,
+        ),
+        refused(
+            "a time in days",
+            "Schedule",
+            with(json!({"retention": {"keepWithin": "30d"}})),
+            within,
+        ),
+        refused(
+            "a time with its units the wrong way round",
+            "Schedule",
+            with(json!({"retention": {"keepWithin": "30m1h"}})),
+            within,
+        ),
+        refused(
+            "no days",
+            "Schedule",
+            with(json!({"retention": {"keepDaily": 0}})),
+            "spec.retention.keepDaily",
+        ),
+        refused(
+            "years before this one",
+            "Schedule",
+            with(json!({"retention": {"keepYearly": -1}})),
+            "spec.retention.keepYearly",
+        ),
         refused(
             "a retention nobody knows",
             "Schedule",
-            with(json!({"retention": {"keepDaily": 3}})),
-            "unknown field \"spec.retention.keepDaily\"",
+            with(json!({"retention": {"keepFortnightly": 3}})),
+            "unknown field \"spec.retention.keepFortnightly\"",
         ),
         refused(
             "no template",
@@ -467,6 +657,24 @@ async fn defaults_are_visible(client: &Client) -> Result<()> {
         "existing": {"policy": "Skip"}, "volumes": "Withhold",
     });
     ensure!(made["spec"] == expected, "{}", made["spec"]);
+
+    let key = json!({"name": "keys", "key": "passphrase"});
+    let spec = json!({"url": "s3://b/p", "passphraseSecretRef": key, "maintenance": {"check": {}}});
+    let made = post(client, &object("Repository", "x", &spec), true)
+        .await
+        .map_err(anyhow::Error::msg)?;
+    let expected = json!({
+        "collect": "ReportOnly", "interval": "24h", "grace": "168h", "keepAtLeast": 3,
+        "deleteAtMostPercent": 50, "repackBelowPercent": 50, "check": {"readAllInDays": 30},
+    });
+    let found = &made["spec"]["maintenance"];
+    ensure!(*found == expected, "{found}");
+    let spec = json!({"url": "s3://b/p", "passphraseSecretRef": key});
+    let made = post(client, &object("Repository", "x", &spec), true)
+        .await
+        .map_err(anyhow::Error::msg)?;
+    let found = &made["spec"]["maintenance"];
+    ensure!(*found == expected, "{found}");
     Ok(())
 }
 

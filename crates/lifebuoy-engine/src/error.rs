@@ -178,7 +178,7 @@ fn repo_reason(error: &lifebuoy_repo::Error) -> Reason {
         Repo::Location { .. } | Repo::EmptyPassphrase => Reason::InvalidSpec,
         Repo::Denied { operation, .. } => match operation {
             Operation::List => Reason::ListDenied,
-            Operation::Write => Reason::ReadOnlyCredentials,
+            Operation::Write | Operation::Delete => Reason::ReadOnlyCredentials,
             Operation::Read => Reason::AccessDenied,
         },
         Repo::Unauthenticated { .. } => Reason::AccessDenied,
@@ -190,14 +190,13 @@ fn repo_reason(error: &lifebuoy_repo::Error) -> Reason {
         Repo::NotInitialized => Reason::NotInitialized,
         Repo::Foreign { .. } => Reason::ForeignBucket,
         Repo::WrongPassphrase => Reason::WrongPassphrase,
-        Repo::NewerFormat { .. } | Repo::UnknownFeatures { .. } | Repo::NewerProtocol { .. } => {
-            Reason::FormatTooNew
-        }
+        Repo::NewerFormat { .. } | Repo::UnknownFeatures { .. } => Reason::FormatTooNew,
         Repo::ReadOnly { .. } => Reason::RepositoryNotReady,
         Repo::Missing { .. }
         | Repo::Corrupt { .. }
         | Repo::Vanished { .. }
-        | Repo::ChunkMissing { .. } => Reason::RepositoryDamaged,
+        | Repo::ChunkMissing { .. }
+        | Repo::Node { .. } => Reason::RepositoryDamaged,
         Repo::Fenced { .. } => Reason::Interrupted,
         Repo::NotFound { .. } => Reason::RecoveryPointNotFound,
         Repo::Forgotten { .. } => Reason::RecoveryPointForgotten,

@@ -13,6 +13,7 @@ mod error;
 pub mod fuzzing;
 pub mod point;
 pub mod restore;
+pub mod retention;
 pub mod selection;
 pub mod steps;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use lifebuoy_api::{Completeness, Consistency, PointCluster};
-use lifebuoy_repo::{Repository, SessionId, Snapshot};
+use lifebuoy_repo::{Hold, Repository, SessionId, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -187,6 +187,32 @@ pub async fn find(repo: &Repository, session: SessionId) -> Result<Point, Error>
     Ok(Point { snapshot, summary })
 }
 
+/// Holds a point while it is restored: no collection of garbage takes it away.
+/// `None` where that cannot be, because nothing may be written or the format is
+/// older; the grace of forgetting must then do.
+///
+/// # Errors
+/// [`Error::Repo`], above all when the point was forgotten.
+pub async fn hold(
+    repo: &Repository,
+    snapshot: SessionId,
+    cluster_uid: &str,
+) -> Result<Option<Hold>, Error> {
+    use lifebuoy_repo::Error as Repo;
+    let cluster = repo.cluster_key(cluster_uid);
+    loop {
+        match repo.hold(snapshot, cluster).await {
+            Ok(hold) => return Ok(Some(hold)),
+            Err(Repo::ReadOnly { .. } | Repo::UpgradeNeeded { .. } | Repo::Denied { .. }) => {
+                return Ok(None);
+            }
+            // A collection began at the same moment: another session it is.
+            Err(Repo::Outdated { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use lifebuoy_repo::{ChunkId, ClusterKey};
@@ -204,6 +230,7 @@ mod tests {
             root: ChunkId::from_bytes([0; 32]),
             summary: Bytes::new(),
             forgotten: false,
+            pinned: false,
         };
         Point { snapshot, summary }
     }

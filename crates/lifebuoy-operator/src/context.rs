@@ -12,7 +12,7 @@ use lifebuoy_api::{PointCluster, Reason};
 use tokio::sync::OnceCell;
 
 use crate::{
-    Error, OperatorConfig, backup::BackupTasks, events::Events, metrics::Metrics,
+    Error, OperatorConfig, backup::BackupTasks, events::Events, keeper::Care, metrics::Metrics,
     repository::Repositories, restore::RestoreTasks, schedule::Retained,
 };
 
@@ -31,6 +31,7 @@ pub(crate) struct Context {
     pub(crate) backups: Arc<BackupTasks>,
     pub(crate) restores: Arc<RestoreTasks>,
     pub(crate) retained: Retained,
+    pub(crate) care: Care,
     cluster: OnceCell<PointCluster>,
     failures: Mutex<HashMap<String, u32>>,
 }
@@ -53,6 +54,7 @@ impl Context {
             backups,
             restores,
             retained: Retained::default(),
+            care: Care::default(),
             cluster: OnceCell::new(),
             failures: Mutex::default(),
         }

@@ -18,6 +18,7 @@ mod documents;
 mod error;
 mod events;
 mod health;
+mod keeper;
 mod leader;
 mod metrics;
 mod recovery_point;

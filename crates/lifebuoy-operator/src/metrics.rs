@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use lifebuoy_api::{BackupProgress, Reason, RestoreCounts};
+use lifebuoy_api::{BackupProgress, Reason, RestoreCounts, time::from_kube};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+
+use crate::keeper::Told;
 
 /// The upper bounds of durations, in seconds: from one second to four hours.
 const DURATION_BUCKETS: [f64; 13] = [
@@ -30,6 +32,12 @@ struct OfSchedule {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfRepository {
     repository: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfRepositoryOutcome {
+    repository: String,
+    outcome: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -59,6 +67,11 @@ pub(crate) struct Metrics {
     stored_bytes: Counter,
     points: Family<OfCluster, Gauge>,
     repository_ready: Family<OfRepository, Gauge>,
+    repository_healthy: Family<OfRepository, Gauge>,
+    stored: Family<OfRepository, Gauge>,
+    garbage: Family<OfRepository, Gauge>,
+    collections: Family<OfRepositoryOutcome, Counter>,
+    last_check: Family<OfRepository, Gauge>,
     restores: Family<Outcome, Counter>,
     restore_seconds: Histogram,
     restored: Family<Outcome, Counter>,
@@ -78,6 +91,11 @@ impl Metrics {
             stored_bytes: Counter::default(),
             points: Family::default(),
             repository_ready: Family::default(),
+            repository_healthy: Family::default(),
+            stored: Family::default(),
+            garbage: Family::default(),
+            collections: Family::default(),
+            last_check: Family::default(),
             restores: Family::default(),
             restore_seconds: Histogram::new(DURATION_BUCKETS),
             restored: Family::default(),
@@ -129,6 +147,31 @@ impl Metrics {
             "repository_ready",
             "Whether it can be used",
             self.repository_ready.clone(),
+        );
+        r.register(
+            "repository_healthy",
+            "Whether the last check found everything as it should be",
+            self.repository_healthy.clone(),
+        );
+        r.register(
+            "repository_stored_bytes",
+            "Bytes of packs in the store",
+            self.stored.clone(),
+        );
+        r.register(
+            "repository_garbage_bytes",
+            "Bytes of packs that no recovery point needs",
+            self.garbage.clone(),
+        );
+        r.register(
+            "repository_collections",
+            "Rounds of garbage collection that have ended, by outcome",
+            self.collections.clone(),
+        );
+        r.register(
+            "repository_last_check_timestamp_seconds",
+            "When a check last ended",
+            self.last_check.clone(),
         );
         r.register(
             "restores",
@@ -229,6 +272,34 @@ impl Metrics {
         self.repository_ready
             .get_or_create(&label)
             .set(ready.into());
+    }
+
+    /// What a round of care found.
+    pub(crate) fn cared_for(&self, name: &str, told: &Told) {
+        let label = OfRepository {
+            repository: name.to_owned(),
+        };
+        if let Some(storage) = &told.storage {
+            self.stored.get_or_create(&label).set(storage.bytes);
+            self.garbage
+                .get_or_create(&label)
+                .set(storage.garbage_bytes);
+        }
+        if let Some(collection) = &told.collection {
+            let label = OfRepositoryOutcome {
+                repository: name.to_owned(),
+                outcome: collection.outcome.clone(),
+            };
+            self.collections.get_or_create(&label).inc();
+        }
+        if let Some(check) = &told.check {
+            let healthy = check.outcome == Reason::CheckPassed.as_str();
+            self.repository_healthy
+                .get_or_create(&label)
+                .set(healthy.into());
+            let at = from_kube(&check.time).timestamp();
+            self.last_check.get_or_create(&label).set(at);
+        }
     }
 
     pub(crate) fn points(&self, repository: &str, cluster: &str, count: i64) {

@@ -20,6 +20,7 @@ use crate::{
     context::Context,
     controllers::{Wakers, controllers, kinds_are_served},
     health::{Health, serve},
+    keeper,
     leader::Election,
     metrics::Metrics,
     tasks::Tasks,
@@ -185,6 +186,9 @@ async fn work(
     for controller in controllers(&context, Wakers { backups, restores }, &stop) {
         running.spawn(controller.work);
         caught_up.push(controller.caught_up);
+    }
+    if config.repositories {
+        running.spawn(keeper::run(context.clone(), stop.clone()));
     }
     tokio::select! {
         () = shutdown.cancelled() => {}

@@ -138,11 +138,21 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// A newer program collects garbage here, by rules unknown to this one.
-    #[error("a newer program works in this repository ({key:?} exists)")]
-    NewerProtocol {
-        /// The object that shows it.
-        key: String,
+    /// The format of the repository is too old for what is asked.
+    #[error("the repository has format {found}; {what} needs {needed}")]
+    UpgradeNeeded {
+        /// What was asked for.
+        what: &'static str,
+        /// The format of the repository.
+        found: u32,
+        /// The format that is needed.
+        needed: u32,
+    },
+    /// A collection was refused before it deleted anything.
+    #[error("nothing was deleted: {reason}")]
+    Refused {
+        /// What does not fit.
+        reason: String,
     },
     /// An object is damaged or forged.
     #[error("{key:?} is damaged: {damage}")]
@@ -173,6 +183,12 @@ pub enum Error {
         /// The session.
         session: SessionId,
     },
+    /// A collection began while the session did; its id is used up.
+    #[error("a garbage collection began at the same moment as session {session}")]
+    Outdated {
+        /// The session.
+        session: SessionId,
+    },
     /// There is no snapshot of this session, and never was a session.
     #[error("there is no snapshot {session} in this repository")]
     NotFound {
@@ -192,6 +208,14 @@ pub enum Error {
         session: SessionId,
         /// True if it can never commit any more.
         fenced: bool,
+    },
+    /// A chunk that leads to others makes no sense.
+    #[error("chunk {chunk} makes no sense: {what}")]
+    Node {
+        /// The chunk.
+        chunk: ChunkId,
+        /// What is wrong with it.
+        what: String,
     },
     /// A chunk that no committed session holds.
     #[error("chunk {chunk} is not in the repository{}", if *.incomplete == 0 { String::new() } else { format!("; the index of {incomplete} sessions is missing or unreadable") })]
@@ -232,7 +256,10 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable { .. } | Self::Throttled { .. } | Self::Store { .. }
+            Self::Unreachable { .. }
+                | Self::Throttled { .. }
+                | Self::Store { .. }
+                | Self::Outdated { .. }
         )
     }
 
@@ -248,6 +275,10 @@ impl Error {
             Self::Denied { operation, .. } => match operation {
                 Operation::List => "grant the credentials listing on the bucket below the prefix",
                 Operation::Read => "grant the credentials reading of objects below the prefix",
+                Operation::Delete => {
+                    "give the keeper of the repository a credential that may delete; see \
+                     docs/credentials.md"
+                }
                 Operation::Write => {
                     "grant the credentials creation of objects below the prefix, \
                      or use this repository for restoring only"
@@ -282,14 +313,21 @@ impl Error {
                 "use a newer lifebuoy for this repository"
             }
             Self::ReadOnly { .. } => "restore works; to write, use a newer lifebuoy",
-            Self::NewerProtocol { .. } => {
-                "restore works; to write, upgrade lifebuoy to the version of the other clusters"
+            Self::UpgradeNeeded { .. } => {
+                "when every cluster runs a lifebuoy that knows the newer format, run \
+                 `lifebuoy repo upgrade`"
+            }
+            Self::Refused { .. } => {
+                "run `lifebuoy repo check`; if what would go is really meant to go, raise the \
+                 limit that is named"
             }
             Self::Corrupt { .. } => {
                 "restore the object from a replica or an older version of it; other snapshots \
                  are not affected unless they share this object"
             }
-            Self::SessionExists { .. } => "begin again with a new session id",
+            Self::SessionExists { .. } | Self::Outdated { .. } => {
+                "begin again with a new session id"
+            }
             Self::Fenced { .. } => "start a new backup",
             Self::NotFound { .. } => "list the snapshots of the repository",
             Self::Forgotten { .. } => "choose another snapshot",
@@ -298,6 +336,10 @@ impl Error {
             Self::ChunkMissing { .. } => {
                 "if the bucket is a replica, wait until everything has arrived; otherwise choose \
                  another snapshot"
+            }
+            Self::Node { .. } => {
+                "a newer lifebuoy may have written it: use that one; otherwise run \
+                 `lifebuoy repo check`"
             }
             Self::TooLarge { .. } | Self::Internal { .. } => return None,
         })

@@ -33,6 +33,7 @@ pub(crate) struct Features {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Format {
+    pub(crate) version: u16,
     pub(crate) repository: RepositoryId,
     pub(crate) features: Features,
     mac: [u8; 32],
@@ -40,12 +41,13 @@ pub(crate) struct Format {
 
 pub(crate) fn encode(
     key: &str,
+    version: u16,
     repository: RepositoryId,
     features: Features,
     keys: &Keys,
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(FORMAT_BYTES);
-    out.extend_from_slice(&header_of_version(ObjectType::Format, FORMAT_VERSION));
+    out.extend_from_slice(&header_of_version(ObjectType::Format, version));
     out.extend_from_slice(repository.as_bytes());
     out.extend_from_slice(&features.may_ignore.to_le_bytes());
     out.extend_from_slice(&features.read_only.to_le_bytes());
@@ -69,10 +71,10 @@ impl Format {
         if version == 0 {
             return Err(corrupt(Damage::Field("version")));
         }
-        Self::body(fields, bytes).map_err(corrupt)
+        Self::body(version, fields, bytes).map_err(corrupt)
     }
 
-    fn body(mut fields: Fields<'_>, bytes: &[u8]) -> Result<Self, Damage> {
+    fn body(version: u16, mut fields: Fields<'_>, bytes: &[u8]) -> Result<Self, Damage> {
         let (signed, hash) = bytes
             .split_at_checked(HASH_OFFSET)
             .ok_or(Damage::Truncated)?;
@@ -99,6 +101,7 @@ impl Format {
         }
         fields.zeros(6, "reserved")?;
         Ok(Self {
+            version,
             repository,
             features,
             mac: fields.array()?,
@@ -151,7 +154,7 @@ mod tests {
     }
 
     fn encoded(features: Features) -> Vec<u8> {
-        encode(KEY, RepositoryId::from_bytes([2; 16]), features, &keys())
+        encode(KEY, 1, RepositoryId::from_bytes([2; 16]), features, &keys())
     }
 
     #[test]

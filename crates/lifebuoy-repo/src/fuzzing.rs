@@ -19,17 +19,23 @@ use crate::{
     compress::{Codec, Encoded},
     crypto::{Keys, MasterKey, TAG_BYTES},
     format::{Format, encode as encode_format},
-    header::{HEADER_BYTES, header},
+    generation::{
+        Claim, PacksPart, RelyPart, RunBody, decode_final, decode_packs_part, decode_plan,
+        decode_rely_part, encode_final, encode_packs_part, encode_plan, encode_rely_part,
+    },
+    header::{HEADER_BYTES, LAYOUT, LAYOUT_2, header},
     ids::{ChunkId, ClusterKey, RepositoryId, SessionId},
     index::Index,
     keyslot::{SLOT_BYTES, Slot},
-    names::{ChunkKind, Name, ObjectType, PackName},
+    names::{ChunkKind, Name, ObjectType, PackName, RunPartName},
     pack::{
         CHUNKS_OFFSET, ChunkEntry, FOOTER_BYTES, HASH_BYTES, PackBuilder, TRAILER_POSITION, aad,
         nonce, read_pack, trailer_entry,
     },
+    protocol::{Final, Plan},
     record::{
         EndBody, IndexBody, OpenBody, decode_beat, decode_forget, encode_beat, encode_forget,
+        first_layout,
     },
     repository::Shared,
     store::Objects,
@@ -62,6 +68,10 @@ const PACK: PackName = PackName {
     number: 7,
     kind: ChunkKind::Data,
 };
+const PART: RunPartName = RunPartName {
+    run: 1,
+    random: [7; 16],
+};
 const FORMAT: Name = Name::Format(1);
 const SLOT: Name = Name::Slot([6; 16]);
 const PASSPHRASE: &str = "correct horse";
@@ -81,7 +91,14 @@ fn keys() -> Keys {
 fn shared() -> &'static Shared {
     static SHARED: LazyLock<Arc<Shared>> = LazyLock::new(|| {
         let objects = Objects::new(Arc::new(InMemory::new()));
-        Repository::new(objects, keys(), REPOSITORY, Access::ReadWrite).shared
+        Repository::new(
+            objects,
+            Arc::new(keys()),
+            REPOSITORY,
+            LAYOUT,
+            Access::ReadWrite,
+        )
+        .shared
     });
     &SHARED
 }
@@ -95,11 +112,7 @@ fn object_name(input: &[u8]) {
     let Ok(key) = std::str::from_utf8(input) else {
         return;
     };
-    // What belongs to garbage collection may be known by its prefix alone.
-    let collection = key.starts_with("gc/") || key.starts_with("index/runs/");
-    if let Some(name) = Name::parse(key)
-        && !collection
-    {
+    if let Some(name) = Name::parse(key) {
         assert_eq!(name.key(), key, "a name has one spelling");
     }
 }
@@ -130,7 +143,13 @@ fn read_format(object: &[u8]) {
     };
     let _ = format.check_features();
     if sound(FORMAT, object) {
-        let again = encode_format(&key, format.repository, format.features, &shared().keys);
+        let Format {
+            version,
+            repository,
+            features,
+            ..
+        } = format;
+        let again = encode_format(&key, version, repository, features, &shared().keys);
         assert_eq!(again, object, "a format object has one encoding");
     }
 }
@@ -175,12 +194,18 @@ fn record_object(input: &[u8]) {
     let Some((kind, object)) = input.split_first() else {
         return;
     };
-    let (name, kind) = match kind % 5 {
+    let (name, kind) = match kind % 11 {
         0 => (Name::Open(CLUSTER, 0, SESSION), ObjectType::Open),
         1 => (Name::End(CLUSTER, SESSION), ObjectType::End),
         2 => (Name::Index(SESSION), ObjectType::Index),
         3 => (Name::Forget(SESSION), ObjectType::Forget),
-        _ => (Name::Beat(SESSION, 1), ObjectType::Beat),
+        4 => (Name::Beat(SESSION, 1), ObjectType::Beat),
+        5 => (Name::Plan(1), ObjectType::Plan),
+        6 => (Name::Final(1), ObjectType::Final),
+        7 => (Name::Run(1), ObjectType::Run),
+        8 => (Name::RunPart(PART), ObjectType::RunPart),
+        9 => (Name::Pin(SESSION, 1), ObjectType::Pin),
+        _ => (Name::Keeper(1), ObjectType::Keeper),
     };
     let was_sound = sound(name, object);
     let mut fields = Fields::new(object);
@@ -200,7 +225,7 @@ fn record_body(input: &[u8]) {
     let Some((kind, plain)) = input.split_first() else {
         return;
     };
-    match kind % 4 {
+    match kind % 10 {
         0 => {
             let open = Body(OpenBody::decode, OpenBody::encode, ObjectType::Open);
             open.read(plain, |body| Name::Open(CLUSTER, body.generation, SESSION));
@@ -217,6 +242,38 @@ fn record_body(input: &[u8]) {
             );
             forget.read(plain, |_| Name::Forget(SESSION));
         }
+        4 => {
+            let plan: Body<Plan> = Body(decode_plan, encode_plan, ObjectType::Plan);
+            plan.read(plain, |_| Name::Plan(1));
+        }
+        5 => {
+            let last: Body<Final> = Body(decode_final, encode_final, ObjectType::Final);
+            last.read(plain, |_| Name::Final(1));
+        }
+        6 => {
+            let run = Body(RunBody::decode, RunBody::encode, ObjectType::Run);
+            run.read(plain, |_| Name::Run(1));
+        }
+        7 => {
+            let part: Body<PacksPart> = Body(
+                decode_packs_part,
+                |part| encode_packs_part(part),
+                ObjectType::RunPart,
+            );
+            part.read(plain, |_| Name::RunPart(PART));
+        }
+        8 => {
+            let part: Body<RelyPart> = Body(
+                decode_rely_part,
+                |part| encode_rely_part(part),
+                ObjectType::RunPart,
+            );
+            part.read(plain, |_| Name::RunPart(PART));
+        }
+        9 => {
+            let claim = Body(Claim::decode, Claim::encode, ObjectType::Keeper);
+            claim.read(plain, |_| Name::Keeper(1));
+        }
         _ => {
             let beat: Body<u64> = Body(decode_beat, |n| encode_beat(*n), ObjectType::Beat);
             beat.read(plain, |n| Name::Beat(SESSION, *n));
@@ -224,17 +281,34 @@ fn record_body(input: &[u8]) {
     }
 }
 
-/// The plain text of an index, and what a reader makes of it.
+/// The plain text of an index of either format, and what a reader makes of it.
 fn index_body(plain: &[u8]) {
-    let kind = Body(IndexBody::decode, IndexBody::encode, ObjectType::Index);
-    let Some(body) = kind.read(plain, |_| Name::Index(SESSION)) else {
-        return;
-    };
+    let old: Body<IndexBody> = Body(
+        |plain| IndexBody::decode(LAYOUT, plain),
+        IndexBody::encode,
+        ObjectType::Index,
+    );
+    let new: Body<IndexBody> = Body(
+        |plain| IndexBody::decode(LAYOUT_2, plain),
+        IndexBody::encode,
+        ObjectType::Index,
+    );
+    let read =
+        |kind: &Body<IndexBody>, layout| kind.read_in(layout, plain, |_| Name::Index(SESSION));
+    for body in [read(&old, LAYOUT), read(&new, LAYOUT_2)]
+        .into_iter()
+        .flatten()
+    {
+        index_of(&body);
+    }
+}
+
+fn index_of(body: &IndexBody) {
     let mut index = Index::default();
-    index.add(SESSION, &body);
+    index.add(SESSION, body);
     for pack in &body.packs {
         for chunk in &pack.chunks {
-            let Some((of, place)) = index.find(&chunk.id) else {
+            let Some((of, place)) = index.copies(&chunk.id).next() else {
                 panic!("a chunk of the index is not found in it")
             };
             let listed = body.packs.iter().find(|pack| pack.number == of.name.number);
@@ -254,6 +328,10 @@ struct Body<T>(
 impl<T> Body<T> {
     /// Reads it, plain and out of a sealed object that lies under `name`.
     fn read(&self, plain: &[u8], name: impl FnOnce(&T) -> Name) -> Option<T> {
+        self.read_in(first_layout(self.2), plain, name)
+    }
+
+    fn read_in(&self, layout: u16, plain: &[u8], name: impl FnOnce(&T) -> Name) -> Option<T> {
         self.read_plain(plain);
         let mut padded = plain.to_vec();
         padded.resize(plain.len().next_multiple_of(RECORD_STEP), 0);
@@ -261,7 +339,10 @@ impl<T> Body<T> {
         let name = name(&body);
         // Not random: the same input must always do the same.
         let rng = &mut StdRng::seed_from_u64(0);
-        if let Ok(object) = shared().records().seal(&name.key(), self.2, &padded, rng) {
+        if let Ok(object) = shared()
+            .records()
+            .seal(&name.key(), self.2, layout, &padded, rng)
+        {
             assert!(sound(name, &object), "{name:?} opens as it was sealed");
         }
         Some(body)

@@ -6,13 +6,19 @@ use crate::{
 };
 
 /// The newest format this program reads and writes.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
+/// The format that defined the layout of most objects, which is what their
+/// header says: later formats add layouts and leave these as they are.
+pub(crate) const LAYOUT: u16 = 1;
+/// The layout of what format 2 added: garbage collection, and the packs that a
+/// session relies on.
+pub(crate) const LAYOUT_2: u16 = 2;
 
 pub(crate) const HEADER_BYTES: usize = 16;
 const MAGIC: &[u8; 8] = b"LIFEBUOY";
 
 pub(crate) fn header(kind: ObjectType) -> [u8; HEADER_BYTES] {
-    header_of_version(kind, FORMAT_VERSION)
+    header_of_version(kind, LAYOUT)
 }
 
 pub(crate) fn header_of_version(kind: ObjectType, version: u16) -> [u8; HEADER_BYTES] {
@@ -36,9 +42,9 @@ pub(crate) fn read_header(fields: &mut Fields<'_>, kind: ObjectType) -> Result<u
     Ok(version)
 }
 
-/// Reads a header of the version of this program.
+/// Reads a header of the first layout.
 pub(crate) fn expect_header(fields: &mut Fields<'_>, kind: ObjectType) -> Result<(), Damage> {
-    if read_header(fields, kind)? == FORMAT_VERSION {
+    if read_header(fields, kind)? == LAYOUT {
         Ok(())
     } else {
         Err(Damage::Field("version"))

@@ -23,6 +23,13 @@ pub(crate) enum ObjectType {
     Index = 5,
     Forget = 6,
     Beat = 7,
+    Plan = 8,
+    Run = 9,
+    Final = 10,
+    RunPart = 11,
+    Pin = 12,
+    Keeper = 13,
+    Mend = 14,
     DataPack = 16,
     MetadataPack = 17,
 }
@@ -75,8 +82,33 @@ pub(crate) enum Name {
     Beat(SessionId, u64),
     Pack(PackName),
     Probe([u8; 16]),
-    /// Written by a later version that collects garbage.
-    Collection,
+    Plan(u64),
+    Final(u64),
+    Run(u64),
+    RunPart(RunPartName),
+    /// The n-th change of a snapshot's pin: pinned by odd ones, not by even ones.
+    Pin(SessionId, u64),
+    Keeper(u64),
+    /// What stands in for an object that is damaged or lost.
+    Mend(Mended),
+}
+
+/// An object that something stands in for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Mended {
+    /// The index delta of a session.
+    Index(SessionId),
+    /// A part of a run.
+    Part(RunPartName),
+    /// A pack: nothing stands in for it, but nothing is built on it.
+    Pack(PackName),
+}
+
+/// A part of a run: the run it was first written for, and a random id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RunPartName {
+    pub(crate) run: u64,
+    pub(crate) random: [u8; 16],
 }
 
 pub(crate) const FORMAT: &str = "format";
@@ -88,6 +120,12 @@ pub(crate) const INDEX_RUNS: &str = "index/runs";
 pub(crate) const FORGET: &str = "forget";
 pub(crate) const PROBE: &str = "probe";
 pub(crate) const GC: &str = "gc";
+pub(crate) const INDEX_PARTS: &str = "index/parts";
+pub(crate) const PACKS: &str = "packs";
+pub(crate) const BEAT: &str = "beat";
+pub(crate) const PIN: &str = "pin";
+pub(crate) const KEEPER: &str = "keeper";
+pub(crate) const MEND: &str = "mend";
 
 impl Name {
     pub(crate) fn key(&self) -> String {
@@ -103,15 +141,18 @@ impl Name {
             Self::Beat(session, n) => format!("beat/{session}/{n}"),
             Self::Pack(pack) => pack.key(),
             Self::Probe(random) => format!("probe/{}", hex(random)),
-            Self::Collection => GC.to_owned(),
+            Self::Plan(n) => format!("gc/{n}.plan"),
+            Self::Final(n) => format!("gc/{n}.final"),
+            Self::Run(n) => format!("index/runs/{n}"),
+            Self::RunPart(part) => format!("index/parts/{}-{}", part.run, hex(&part.random)),
+            Self::Pin(session, n) => format!("pin/{session}/{n}"),
+            Self::Keeper(n) => format!("keeper/{n}"),
+            Self::Mend(mended) => format!("mend/{}", mended.name().key()),
         }
     }
 
     /// `None` for a key that is not of this version: it is ignored.
     pub(crate) fn parse(key: &str) -> Option<Self> {
-        if key.starts_with("gc/") || key.starts_with("index/runs/") {
-            return Some(Self::Collection);
-        }
         let (first, rest) = key.split_once('/')?;
         Some(match first {
             FORMAT => Self::Format(number(rest)?),
@@ -129,16 +170,54 @@ impl Name {
                 let (cluster, session) = rest.split_once('/')?;
                 Self::End(cluster.parse().ok()?, session.parse().ok()?)
             }
-            INDEX => Self::Index(rest.parse().ok()?),
+            INDEX => match rest.split_once('/') {
+                None => Self::Index(rest.parse().ok()?),
+                Some(("runs", n)) => Self::Run(number(n)?),
+                Some(("parts", part)) => {
+                    let (run, id) = part.split_once('-')?;
+                    Self::RunPart(RunPartName {
+                        run: number(run)?,
+                        random: random(id)?,
+                    })
+                }
+                Some(_) => return None,
+            },
             FORGET => Self::Forget(rest.parse().ok()?),
-            "beat" => {
+            BEAT => {
                 let (session, n) = rest.split_once('/')?;
                 Self::Beat(session.parse().ok()?, number(n)?)
             }
-            "packs" => Self::Pack(PackName::parse(rest).filter(|pack| pack.key() == key)?),
+            PACKS => Self::Pack(PackName::parse(rest).filter(|pack| pack.key() == key)?),
             PROBE => Self::Probe(random(rest)?),
+            GC => match rest.split_once('.')? {
+                (n, "plan") => Self::Plan(number(n)?),
+                (n, "final") => Self::Final(number(n)?),
+                _ => return None,
+            },
+            PIN => {
+                let (session, n) = rest.split_once('/')?;
+                Self::Pin(session.parse().ok()?, number(n)?)
+            }
+            KEEPER => Self::Keeper(number(rest)?),
+            MEND => Self::Mend(match Self::parse(rest)? {
+                Self::Index(session) => Mended::Index(session),
+                Self::RunPart(part) => Mended::Part(part),
+                Self::Pack(pack) => Mended::Pack(pack),
+                _ => return None,
+            }),
             _ => return None,
         })
+    }
+}
+
+impl Mended {
+    /// The object that it is about.
+    pub(crate) fn name(&self) -> Name {
+        match self {
+            Self::Index(session) => Name::Index(*session),
+            Self::Part(part) => Name::RunPart(*part),
+            Self::Pack(pack) => Name::Pack(*pack),
+        }
     }
 }
 
@@ -188,7 +267,7 @@ mod tests {
 
     fn names() -> impl Strategy<Value = Name> {
         let id = any::<[u8; 16]>();
-        (id, id, any::<u32>(), any::<u64>(), 0..9_u8).prop_map(|(a, b, small, big, which)| {
+        (id, id, any::<u32>(), any::<u64>(), 0..17_u8).prop_map(|(a, b, small, big, which)| {
             let session = SessionId::from_bytes(a);
             let cluster = ClusterKey::from_bytes(b);
             let kind = if small % 2 == 0 {
@@ -209,6 +288,20 @@ mod tests {
                     number: small,
                     kind,
                 }),
+                8 => Name::Plan(big),
+                9 => Name::Final(big),
+                10 => Name::Run(big),
+                11 => Name::RunPart(RunPartName {
+                    run: big,
+                    random: b,
+                }),
+                12 => Name::Pin(session, big),
+                13 => Name::Keeper(big),
+                14 => Name::Mend(Mended::Index(session)),
+                15 => Name::Mend(Mended::Part(RunPartName {
+                    run: big,
+                    random: b,
+                })),
                 _ => Name::Probe(a),
             }
         })
@@ -222,7 +315,7 @@ mod tests {
 
         #[test]
         fn any_text_parses_or_not_but_has_one_spelling(key in "[a-z0-9/.-]{0,80}") {
-            if let Some(name) = Name::parse(&key) && name != Name::Collection {
+            if let Some(name) = Name::parse(&key) {
                 prop_assert_eq!(name.key(), key);
             }
         }
@@ -233,6 +326,9 @@ mod tests {
         assert_eq!(Name::parse("format/1"), Some(Name::Format(1)));
         assert_eq!(Name::parse("format/01"), None);
         assert_eq!(Name::parse("format/+1"), None);
-        assert_eq!(Name::parse("gc/7.plan"), Some(Name::Collection));
+        assert_eq!(Name::parse("gc/7.plan"), Some(Name::Plan(7)));
+        assert_eq!(Name::parse("gc/07.plan"), None);
+        assert_eq!(Name::parse("index/runs/3"), Some(Name::Run(3)));
+        assert_eq!(Name::parse("index/other/3"), None);
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::{
     compress::{Codec, Encoded},
     crypto::{Keys, TAG_BYTES, Triple, same},
-    header::{FORMAT_VERSION, HEADER_BYTES, expect_header, header},
+    header::{HEADER_BYTES, LAYOUT, expect_header, header},
     ids::{ChunkId, RepositoryId},
     names::PackName,
     record::PackEntry,
@@ -97,7 +97,7 @@ pub(crate) fn aad(
     entry: &ChunkEntry,
 ) -> [u8; 80] {
     let mut out = [0; 80];
-    out[0..2].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    out[0..2].copy_from_slice(&LAYOUT.to_le_bytes());
     out[2..18].copy_from_slice(repository.as_bytes());
     out[18] = name.kind.object_type().byte();
     out[19..35].copy_from_slice(name.session.as_bytes());
@@ -260,30 +260,62 @@ pub(crate) fn read_pack(
     if bytes.len() > PACK_BYTES_MAX {
         return Err(Damage::TooLong);
     }
-    let kind = name.kind.object_type();
     let mut fields = Fields::new(bytes);
-    expect_header(&mut fields, kind)?;
-    let triple = keys.pack(&fields.array()?, name.number, kind);
-    let body = bytes
+    expect_header(&mut fields, name.kind.object_type())?;
+    let random = fields.array()?;
+    let hashed = bytes
         .len()
         .checked_sub(FOOTER_BYTES)
         .filter(|end| *end >= CHUNKS_OFFSET)
+        .map(|end| end + FOOTER_BYTES - HASH_BYTES)
         .ok_or(Damage::Truncated)?;
-    let (hashed, hash) = bytes.split_at(bytes.len() - HASH_BYTES);
+    let (hashed, hash) = bytes.split_at(hashed);
     if !same(blake3::hash(hashed).as_bytes(), hash) {
         return Err(Damage::Checksum);
     }
-    let mut footer = Fields::new(&bytes[body..]);
+    read_tail(keys, repository, name, &random, bytes.len(), bytes)
+}
+
+/// How many bytes at the end of a pack its trailer and footer are, as the footer
+/// says, which is what `tail` ends with.
+pub(crate) fn tail_bytes(tail: &[u8]) -> Result<usize, Damage> {
+    let footer = tail
+        .len()
+        .checked_sub(FOOTER_BYTES)
+        .ok_or(Damage::Truncated)?;
+    let stored = Fields::new(&tail[footer..]).u32()? as usize;
+    Ok(stored.saturating_add(FOOTER_BYTES))
+}
+
+/// Reads the trailer of a pack of `length` bytes that ends with `tail`. It is
+/// authenticated; the chunks are not looked at.
+pub(crate) fn read_tail(
+    keys: &Keys,
+    repository: RepositoryId,
+    name: PackName,
+    random: &[u8; 32],
+    length: usize,
+    tail: &[u8],
+) -> Result<(Triple, PackEntry), Damage> {
+    let triple = keys.pack(random, name.number, name.kind.object_type());
+    let body = tail
+        .len()
+        .checked_sub(FOOTER_BYTES)
+        .ok_or(Damage::Truncated)?;
+    let mut footer = Fields::new(&tail[body..]);
     let stored = footer.u32()? as usize;
     let commitment = footer.array()?;
     triple.check(&commitment)?;
 
-    let from = body
-        .checked_sub(stored)
+    let from = length
+        .checked_sub(FOOTER_BYTES + stored)
         .filter(|from| *from >= CHUNKS_OFFSET && stored >= TAG_BYTES)
         .ok_or(Damage::Field("trailer length"))?;
     let entry = trailer_entry(stored - TAG_BYTES, stored)?;
-    let sealed = &bytes[from..body];
+    let sealed = body
+        .checked_sub(stored)
+        .and_then(|start| tail.get(start..body))
+        .ok_or(Damage::Truncated)?;
     let plain = open_chunk(&triple, repository, name, TRAILER_POSITION, &entry, sealed)?;
     let mut fields = Fields::new(&plain);
     let chunks = ChunkEntry::decode_all(&mut fields)?;
@@ -294,7 +326,7 @@ pub(crate) fn read_pack(
     if ChunkEntry::end_of_all(&chunks) != from as u64 {
         return Err(Damage::Field("stored length"));
     }
-    let length = u32::try_from(bytes.len()).map_err(|_| Damage::TooLong)?;
+    let length = u32::try_from(length).map_err(|_| Damage::TooLong)?;
     let entry = PackEntry {
         number: name.number,
         kind: name.kind,

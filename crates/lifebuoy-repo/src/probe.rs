@@ -33,7 +33,8 @@ pub struct StoreAbilities {
 /// # Errors
 /// Those of the store, except a denied create or list, which is an answer.
 pub async fn probe_store(store: Arc<dyn ObjectStore>) -> Result<StoreAbilities> {
-    probe(&Objects::new(store), Probe::draw(&mut rand::rng())).await
+    let drawn = Probe::draw(&mut rand::rng());
+    probe(&Objects::new(store), drawn).await
 }
 
 /// One probe: the key to race for and what each racer writes.

@@ -12,7 +12,6 @@ use crate::{
     index::{PackPlace, Place},
     pack::open_chunk,
     repository::{Repository, Shared, blocking},
-    sessions::IndexState,
     wire::Damage,
 };
 
@@ -40,12 +39,9 @@ impl Repository {
     /// # Errors
     /// [`Error::Vanished`], or one of the store.
     pub async fn reader(&self) -> Result<Reader> {
-        let mut problems = self.shared.refresh_ends().await?.unreadable;
-        let IndexState { incomplete, run: _ } = self.shared.refresh_index().await?;
-        problems.extend(incomplete);
         Ok(Reader {
+            incomplete: self.shared.refresh().await?.problems(),
             shared: Arc::clone(&self.shared),
-            incomplete: problems,
         })
     }
 }
@@ -65,6 +61,18 @@ struct Span {
 }
 
 impl Reader {
+    /// A reader of what is known already.
+    pub(crate) fn over(shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            incomplete: Vec::new(),
+        }
+    }
+
+    pub(crate) fn slot(&self, id: &ChunkId) -> Option<u32> {
+        self.shared.index().slot(id)
+    }
+
     /// Records that are missing or cannot be read: some chunks may be unknown.
     #[must_use]
     pub fn problems(&self) -> &[(String, Error)] {
@@ -83,8 +91,7 @@ impl Reader {
     /// [`Error::ChunkMissing`], [`Error::Corrupt`], or one of the store.
     pub async fn get(&self, id: &ChunkId) -> Result<Bytes> {
         let wanted = find(&self.shared, *id, self.incomplete.len())?;
-        let span = Span::of(wanted);
-        match fetch(&self.shared, span).await.pop() {
+        match read_span(&self.shared, Span::of(wanted)).await.pop() {
             Some((_, plain)) => plain,
             None => Err(Error::Internal {
                 what: "reading a chunk",
@@ -120,7 +127,7 @@ impl fmt::Debug for Reader {
 }
 
 fn find(shared: &Shared, id: ChunkId, incomplete: usize) -> Result<Wanted> {
-    match shared.index().find(&id) {
+    match shared.index().copies(&id).next() {
         Some((pack, place)) => Ok(Wanted { id, pack, place }),
         None => Err(Error::ChunkMissing {
             chunk: id,
@@ -137,7 +144,8 @@ fn windows(shared: &Shared, ids: Vec<ChunkId>) -> Vec<Vec<ChunkId>> {
     let mut bytes = 0;
     for id in ids {
         let raw = index
-            .find(&id)
+            .copies(&id)
+            .next()
             .map_or(0, |(_, place)| place.entry(id).raw as usize);
         if !window.is_empty() && (bytes + raw > WINDOW_BYTES || window.len() == WINDOW_CHUNKS) {
             windows.push(std::mem::take(&mut window));
@@ -171,7 +179,7 @@ async fn read_window(
     }
     let spans = spans(wanted.into_values().collect());
     let mut reads = stream::iter(spans)
-        .map(|span| fetch(shared, span))
+        .map(|span| read_span(shared, span))
         .buffer_unordered(RANGES);
     while let Some(chunks) = reads.next().await {
         outcomes.extend(chunks);
@@ -231,6 +239,41 @@ impl Span {
     }
 }
 
+/// Reads a span. A pack that is gone was replaced by copies of what lives, or it
+/// was lost or damaged: then each chunk is looked for wherever there is a copy.
+async fn read_span(shared: &Arc<Shared>, span: Span) -> Vec<(ChunkId, Result<Bytes>)> {
+    let mut read = fetch(shared, span).await;
+    let is_gone = |outcome: &Result<Bytes>| {
+        matches!(outcome, Err(Error::Missing { .. } | Error::Corrupt { .. }))
+    };
+    if read.iter().any(|(_, outcome)| is_gone(outcome)) && shared.refresh().await.is_ok() {
+        for (id, outcome) in &mut read {
+            if is_gone(outcome)
+                && let Some(plain) = read_any_copy(shared, *id).await
+            {
+                *outcome = plain;
+            }
+        }
+    }
+    read
+}
+
+async fn read_any_copy(shared: &Arc<Shared>, id: ChunkId) -> Option<Result<Bytes>> {
+    let copies: Vec<_> = shared.index().copies(&id).collect();
+    let mut last = None;
+    for (pack, place) in copies {
+        let (_, plain) = fetch(shared, Span::of(Wanted { id, pack, place }))
+            .await
+            .pop()?;
+        let is_found = plain.is_ok();
+        last = Some(plain);
+        if is_found {
+            break;
+        }
+    }
+    last
+}
+
 async fn fetch(shared: &Arc<Shared>, span: Span) -> Vec<(ChunkId, Result<Bytes>)> {
     let ids: Vec<ChunkId> = span.chunks.iter().map(|chunk| chunk.id).collect();
     let fail = |error: Error| ids.iter().map(|id| (*id, Err(error.clone()))).collect();
@@ -266,6 +309,7 @@ fn open(shared: &Shared, span: &Span, chunk: &Wanted, bytes: &[u8]) -> Result<By
         name,
         random,
         commitment,
+        ..
     } = pack;
     let triple = shared
         .keys

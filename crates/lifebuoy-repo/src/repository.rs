@@ -1,5 +1,5 @@
-//! A repository: making one, opening it, and what its handle remembers of
-//! objects that never change. Never deletes, never overwrites.
+//! A repository: making one, opening it, upgrading it, and what its handle
+//! remembers of objects that never change. Never deletes, never overwrites.
 
 use std::{
     collections::BTreeMap,
@@ -18,12 +18,14 @@ use crate::{
     crypto::{Keys, MasterKey},
     error::{Error, Result},
     format::{Access, FORMAT_BYTES, Features, Format, encode, newer},
-    header::FORMAT_VERSION,
+    generation::RunBody,
+    header::{FORMAT_VERSION, LAYOUT},
     ids::{ClusterKey, RepositoryId, SessionId},
     index::Index,
     keyslot::{KdfCost, Passphrase, SLOT_BYTES, Slot, wrap},
     names::{FORMAT, KEYS, Name, PROBE},
     probe::{Probe, StoreAbilities, probe},
+    protocol::Generation,
     record::{EndBody, Records},
     store::{Created, Objects},
     wire::Damage,
@@ -48,14 +50,16 @@ pub struct Repository {
 /// What all clones, writers and readers of a handle share.
 pub(crate) struct Shared {
     pub(crate) objects: Objects,
-    pub(crate) keys: Keys,
+    pub(crate) keys: Arc<Keys>,
     pub(crate) id: RepositoryId,
-    pub(crate) format: u32,
+    pub(crate) format: u16,
     access: Access,
     pub(crate) coders: Coders,
     pub(crate) coding: Semaphore,
     pub(crate) uploading: Arc<Semaphore>,
     index: RwLock<Index>,
+    /// The newest run that was seen, and its head.
+    pub(crate) head: RwLock<(Generation, Arc<RunBody>)>,
     ends: RwLock<BTreeMap<(ClusterKey, SessionId), EndBody>>,
 }
 
@@ -98,12 +102,50 @@ impl Repository {
             return Err(Error::Occupied { key: slot_key });
         }
         let keys = Keys::derive(&key, id);
-        let format_key = Name::Format(FORMAT_VERSION.into()).key();
-        let format = encode(&format_key, id, Features::default(), &keys);
-        match objects.create(&format_key, format.into()).await? {
-            Created::Ours => Ok(Self::new(objects, keys, id, Access::ReadWrite)),
-            Created::Theirs(_) => Err(Error::AlreadyInitialized),
+        // The first format decides who has made the repository, also against
+        // programs that know no other; then it is upgraded like any.
+        let format = |n: u16| {
+            encode(
+                &Name::Format(n.into()).key(),
+                n,
+                id,
+                Features::default(),
+                &keys,
+            )
+        };
+        let first = Name::Format(LAYOUT.into()).key();
+        if let Created::Theirs(_) = objects.create(&first, format(LAYOUT).into()).await? {
+            return Err(Error::AlreadyInitialized);
         }
+        let made = Self::new(objects, Arc::new(keys), id, LAYOUT, Access::ReadWrite);
+        made.upgrade().await
+    }
+
+    /// Upgrades the repository to the newest format, and returns a handle on it.
+    /// Programs that know only older formats can then open it no more; what they
+    /// have open goes on safely. Harmless if it is of the newest format already.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], or one of the store.
+    pub async fn upgrade(&self) -> Result<Self> {
+        let shared = &self.shared;
+        shared.check_writable()?;
+        let Shared {
+            objects, keys, id, ..
+        } = shared.as_ref();
+        let key = Name::Format(FORMAT_VERSION.into()).key();
+        let bytes = encode(&key, FORMAT_VERSION, *id, Features::default(), keys);
+        if let Created::Theirs(bytes) = objects.create(&key, bytes.into()).await? {
+            let found = Format::parse(&key, &bytes)?;
+            found.check_mac(&key, &bytes, keys)?;
+        }
+        Ok(Self::new(
+            objects.clone(),
+            Arc::clone(keys),
+            *id,
+            FORMAT_VERSION,
+            shared.access.clone(),
+        ))
     }
 
     /// Opens a repository.
@@ -116,26 +158,47 @@ impl Repository {
         let objects = Objects::new(store);
         let (format_key, bytes) = read_format(&objects).await?;
         let format = Format::parse(&format_key, &bytes)?;
+        if Name::Format(format.version.into()).key() != format_key {
+            return Err(Error::corrupt(&format_key, Damage::Field("version")));
+        }
         let access = format.check_features()?;
         let master = unlock(&objects, format.repository, passphrase).await?;
         let keys = Keys::derive(&master, format.repository);
         format.check_mac(&format_key, &bytes, &keys)?;
-        Ok(Self::new(objects, keys, format.repository, access))
+        let Format {
+            version,
+            repository,
+            ..
+        } = format;
+        Ok(Self::new(
+            objects,
+            Arc::new(keys),
+            repository,
+            version,
+            access,
+        ))
     }
 
-    pub(crate) fn new(objects: Objects, keys: Keys, id: RepositoryId, access: Access) -> Self {
+    pub(crate) fn new(
+        objects: Objects,
+        keys: Arc<Keys>,
+        id: RepositoryId,
+        format: u16,
+        access: Access,
+    ) -> Self {
         let cores = available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
             shared: Arc::new(Shared {
                 objects,
                 keys,
                 id,
-                format: FORMAT_VERSION.into(),
+                format,
                 access,
                 coders: Coders::default(),
                 coding: Semaphore::new(cores.min(CODERS_MAX)),
                 uploading: Arc::new(Semaphore::new(UPLOADS)),
                 index: RwLock::default(),
+                head: RwLock::default(),
                 ends: RwLock::default(),
             }),
         }
@@ -150,7 +213,7 @@ impl Repository {
     /// The version of the repository's format.
     #[must_use]
     pub fn format_version(&self) -> u32 {
-        self.shared.format
+        self.shared.format.into()
     }
 
     /// Whether this program may write here.
@@ -172,7 +235,8 @@ impl Repository {
     /// # Errors
     /// Those of the store, except a denied create or list, which is an answer.
     pub async fn probe(&self) -> Result<StoreAbilities> {
-        probe(&self.shared.objects, Probe::draw(&mut rand::rng())).await
+        let drawn = Probe::draw(&mut rand::rng());
+        probe(&self.shared.objects, drawn).await
     }
 }
 
@@ -193,7 +257,7 @@ impl Shared {
     }
 
     pub(crate) fn format_key(&self) -> String {
-        Name::Format(self.format).key()
+        Name::Format(self.format.into()).key()
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {
@@ -205,8 +269,8 @@ impl Shared {
         }
     }
 
-    // A poisoned lock means that a thread panicked between two inserts of an
-    // append-only map: what is there is still true.
+    // A poisoned lock means that a thread panicked between two inserts: what is
+    // there is still true.
     pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -219,9 +283,14 @@ impl Shared {
         self.ends.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn ends_mut(
+        &self,
+    ) -> RwLockWriteGuard<'_, BTreeMap<(ClusterKey, SessionId), EndBody>> {
+        self.ends.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn remember_end(&self, cluster: ClusterKey, session: SessionId, end: EndBody) {
-        let mut ends = self.ends.write().unwrap_or_else(PoisonError::into_inner);
-        ends.insert((cluster, session), end);
+        self.ends_mut().insert((cluster, session), end);
     }
 }
 

@@ -2,7 +2,7 @@
 //! Never acknowledges what is not in the store.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,10 +16,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     error::{Error, Result},
+    header::LAYOUT,
     ids::{ChunkId, ClusterKey, SessionId},
-    names::{ChunkKind, INDEX_RUNS, Name, ObjectType, PackName},
+    names::{ChunkKind, Name, ObjectType, PackName},
     pack::{PackBuilder, SealedPack},
-    record::{EndBody, IndexBody, OpenBody, PackEntry, Snapshot, encode_beat},
+    protocol::acknowledged,
+    record::{EndBody, IndexBody, OpenBody, PackEntry, Purpose, encode_beat},
     repository::Shared,
     store::Created,
 };
@@ -53,11 +55,20 @@ pub(crate) struct Session {
     pub(crate) cluster: ClusterKey,
     generation: u64,
     sequence: u64,
+    purpose: Purpose,
     random: [u8; 32],
+    going: Going,
     state: Mutex<State>,
     uploads: TaskTracker,
     closed: AtomicBool,
     counters: Counters,
+}
+
+/// What is about to go as the session begins: nothing of it is built on.
+#[derive(Default)]
+pub(crate) struct Going {
+    pub(crate) avoid: BTreeSet<PackName>,
+    pub(crate) going: BTreeSet<SessionId>,
 }
 
 #[derive(Default)]
@@ -70,6 +81,8 @@ struct State {
     /// Finished packs that wait for a place to upload.
     waiting: VecDeque<SealedPack>,
     uploaded: Vec<PackEntry>,
+    /// Packs of others that hold chunks which were put here.
+    relies: BTreeSet<PackName>,
     failure: Option<Error>,
 }
 
@@ -115,6 +128,7 @@ impl Session {
         cluster: ClusterKey,
         open: &OpenBody,
         sequence: u64,
+        going: Going,
     ) -> Self {
         Self {
             shared,
@@ -122,7 +136,9 @@ impl Session {
             cluster,
             generation: open.generation,
             sequence,
+            purpose: open.purpose,
             random: open.random,
+            going,
             state: Mutex::default(),
             uploads: TaskTracker::new(),
             closed: AtomicBool::new(false),
@@ -134,8 +150,35 @@ impl Session {
         self.counters.put(bytes);
     }
 
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    pub(crate) fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    pub(crate) fn going(&self) -> &BTreeSet<SessionId> {
+        &self.going.going
+    }
+
+    /// The pack of another session that this chunk can be reused from.
+    fn reusable(&self, id: &ChunkId) -> Option<PackName> {
+        let index = self.shared.index();
+        let found = index.find_outside(id, &self.going.avoid);
+        found.map(|(pack, _)| pack.name)
+    }
+
+    /// True if the chunk can be referred to. It is then relied on.
     pub(crate) fn contains(&self, id: &ChunkId) -> bool {
-        self.shared.index().contains(id) || self.state().stored.contains(id)
+        let reused = self.reusable(id);
+        let mut state = self.state();
+        state.relies.extend(reused);
+        reused.is_some() || state.stored.contains(id)
     }
 
     /// Nothing can be put or committed from now on. False if it was so before.
@@ -186,11 +229,20 @@ impl Session {
         self.counters
             .bytes_in
             .fetch_add(plain.len() as u64, Ordering::Relaxed);
-        let known = self.shared.index().contains(&id) || self.state().stored.contains(&id);
-        if known {
+        if self.contains(&id) {
             self.counters.chunks_reused.fetch_add(1, Ordering::Relaxed);
             return Ok(id);
         }
+        self.store_new(kind, id, plain)
+    }
+
+    /// Stores a chunk though others have it.
+    pub(crate) fn store_copy(&self, kind: ChunkKind, plain: &[u8]) -> Result<ChunkId> {
+        let id = self.shared.keys.chunk_id(plain);
+        self.store_new(kind, id, plain)
+    }
+
+    fn store_new(&self, kind: ChunkKind, id: ChunkId, plain: &[u8]) -> Result<ChunkId> {
         let failed = |_| Error::Internal {
             what: "compressing a chunk",
         };
@@ -279,51 +331,24 @@ impl Session {
         }
     }
 
-    pub(crate) async fn commit(
-        self: &Arc<Self>,
-        root: ChunkId,
-        summary: Bytes,
-    ) -> Result<Snapshot> {
+    /// Uploads what is left, then creates the end. That is the commit: whatever
+    /// fails before has committed nothing.
+    pub(crate) async fn commit(self: &Arc<Self>, end: impl Fn(u32) -> EndBody) -> Result<()> {
         let packs = self.flush().await?;
         let count = u32::try_from(packs.len()).map_err(|_| Error::Internal {
             what: "counting packs",
         })?;
-        let delta = IndexBody {
-            random: self.random,
-            packs,
-        };
-        if count > 0 {
-            let key = Name::Index(self.id).key();
-            let bytes = self.shared.seal(&key, ObjectType::Index, &delta.encode())?;
-            let len = bytes.len() as u64;
-            self.create(&key, bytes).await?;
-            self.counters.put(len);
-        }
+        let delta = self.create_delta(packs).await?;
         self.shared.check_format().await?;
 
+        let body = end(count);
         let Self {
-            generation,
-            sequence,
             id: session,
             cluster,
+            generation,
             ..
         } = **self;
         let key = Name::End(cluster, session).key();
-        let snapshot = Snapshot {
-            session,
-            cluster,
-            seq: sequence,
-            root,
-            summary: summary.clone(),
-            forgotten: false,
-        };
-        let body = EndBody::Committed {
-            generation,
-            sequence,
-            root,
-            packs: count,
-            summary,
-        };
         let bytes = self.shared.seal(&key, ObjectType::End, &body.encode())?;
         let len = bytes.len() as u64;
         if let Created::Theirs(bytes) = self.shared.objects.create(&key, bytes).await? {
@@ -331,10 +356,36 @@ impl Session {
             return Err(Error::Fenced { session });
         }
         self.counters.put(len);
-        self.shared.check_protocol(INDEX_RUNS).await?;
+        let horizon = self.shared.read_horizon().await?;
+        if !acknowledged(session, generation, &horizon) {
+            return Err(Error::Fenced { session });
+        }
         self.shared.index_mut().add(session, &delta);
         self.shared.remember_end(cluster, session, body);
-        Ok(snapshot)
+        Ok(())
+    }
+
+    async fn create_delta(&self, packs: Vec<PackEntry>) -> Result<IndexBody> {
+        let relies = mem::take(&mut self.state().relies);
+        // Format 1 has no place for it, and no collector that would read it.
+        let relies = (self.shared.format > LAYOUT).then(|| relies.into_iter().collect());
+        let is_empty = packs.is_empty() && relies.as_ref().is_none_or(Vec::is_empty);
+        let delta = IndexBody {
+            random: self.random,
+            packs,
+            relies,
+        };
+        if !is_empty {
+            let key = Name::Index(self.id).key();
+            let bytes = delta.encode();
+            let bytes = self
+                .shared
+                .seal_in(&key, ObjectType::Index, delta.layout(), &bytes)?;
+            let len = bytes.len() as u64;
+            self.create(&key, bytes).await?;
+            self.counters.put(len);
+        }
+        Ok(delta)
     }
 
     /// Uploads all packs, and returns them once they are in the store.

@@ -1,27 +1,23 @@
-//! Sessions as others see them: how they ended, fencing, snapshots, forgetting.
+//! Sessions as others see them: how they ended, fencing, snapshots, forgetting,
+//! pinning.
 //! Never takes a record that cannot be read for one that is not there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
 
 use crate::{
     error::{Error, Result},
+    header::LAYOUT,
     ids::{ClusterKey, SessionId},
-    names::{END, FORGET, INDEX, INDEX_RUNS, Name, OPEN, ObjectType},
+    names::{FORGET, Name, OPEN, ObjectType, PIN},
     record::{
-        End, EndBody, IndexBody, OpenBody, REASON_BYTES_MAX, RECORD_BYTES_MAX, Snapshot, decode_at,
-        encode_forget,
+        End, EndBody, OpenBody, REASON_BYTES_MAX, Snapshot, decode_at, encode_forget, first_layout,
     },
+    refresh::SMALL_RECORD_BYTES_MAX,
     repository::{Repository, Shared},
     store::Created,
 };
-
-/// Records that are read at one time.
-const READS: usize = 16;
-/// Longest `end` or `open` object: a summary, and less than a kilobyte around it.
-const SMALL_RECORD_BYTES_MAX: usize = crate::record::SUMMARY_BYTES_MAX + 1024;
 
 /// All committed snapshots, and what could not be read.
 #[derive(Debug, Clone)]
@@ -31,19 +27,6 @@ pub struct Snapshots {
     pub snapshots: Vec<Snapshot>,
     /// The keys of records that exist and cannot be read, and why.
     pub unreadable: Vec<(String, Error)>,
-}
-
-/// What one refresh of the ends found.
-pub(crate) struct Ends {
-    pub(crate) unreadable: Vec<(String, Error)>,
-}
-
-/// What one refresh of the index found.
-pub(crate) struct IndexState {
-    /// Committed sessions whose index is missing or cannot be read.
-    pub(crate) incomplete: Vec<(String, Error)>,
-    /// An object of a later version that consolidates indices.
-    pub(crate) run: Option<String>,
 }
 
 impl Repository {
@@ -90,15 +73,27 @@ impl Repository {
     /// not an error here: they are returned.
     pub async fn snapshots(&self) -> Result<Snapshots> {
         let shared = &self.shared;
-        let Ends { unreadable } = shared.refresh_ends().await?;
+        // In this order: a forget goes after the end it is about.
+        let ends = shared.list_ends().await?;
         let forgotten = shared.forgotten().await?;
-        let mut snapshots: Vec<Snapshot> = shared
-            .ends()
-            .iter()
+        let pinned = shared.pinned().await?;
+        let horizon = shared.read_horizon().await?;
+        shared.settle(&ends, &horizon)?;
+        let unreadable = ends.unreadable;
+        let known = shared.ends();
+        let counting = known.iter().filter(|((cluster, session), body)| {
+            horizon.counts(*session, body.ended(*cluster).birth)
+        });
+        let mut snapshots: Vec<Snapshot> = counting
             .filter_map(|((cluster, session), body)| {
-                snapshot_of(*cluster, *session, body, forgotten.contains(session))
+                let marks = Marks {
+                    forgotten: forgotten.contains(session),
+                    pinned: pinned.contains_key(session),
+                };
+                snapshot_of(*cluster, *session, body, marks)
             })
             .collect();
+        drop(known);
         snapshots.sort_by_key(|s| (s.forgotten, s.cluster, s.seq, s.session));
         Ok(Snapshots {
             snapshots,
@@ -154,26 +149,92 @@ impl Repository {
     /// of the store.
     pub async fn forget(&self, session: SessionId, reason: &str) -> Result<()> {
         self.shared.check_writable()?;
-        if reason.len() > REASON_BYTES_MAX {
-            return Err(Error::TooLarge {
-                what: "the reason",
-                actual: reason.len(),
-                limit: REASON_BYTES_MAX,
-            });
-        }
+        check_reason(reason)?;
         let key = Name::Forget(session).key();
         let bytes = self
             .shared
             .seal(&key, ObjectType::Forget, &encode_forget(reason))?;
         self.shared.objects.create(&key, bytes).await.map(|_| ())
     }
+
+    /// Pins a snapshot: no retention forgets it, and a request to forget it is
+    /// not honoured, until [`Repository::unpin`]. Calling it again is harmless.
+    ///
+    /// # Errors
+    /// [`Error::UpgradeNeeded`] in format 1, [`Error::Forgotten`] if a collection
+    /// that honours a request to forget it has begun, those of
+    /// [`Repository::forget`] and [`Repository::snapshot`].
+    pub async fn pin(&self, session: SessionId, reason: &str) -> Result<()> {
+        check_reason(reason)?;
+        let listed = self.snapshots().await?;
+        if !listed.snapshots.iter().any(|s| s.session == session) {
+            // Says why it is not there.
+            self.snapshot(session).await?;
+        }
+        self.toggle_pin(session, true, reason).await?;
+        // A plan that was made before the pin does not know of it.
+        let newest = self.shared.list_collections().await?.plans.pop_last();
+        if let Some(n) = newest
+            && let Some(plan) = self.shared.read_plan(n).await?
+            && plan.forgets.contains(&session)
+        {
+            return Err(Error::Forgotten { session });
+        }
+        Ok(())
+    }
+
+    /// Takes a pin back. Calling it again is harmless.
+    ///
+    /// # Errors
+    /// Those of [`Repository::pin`].
+    pub async fn unpin(&self, session: SessionId, reason: &str) -> Result<()> {
+        check_reason(reason)?;
+        self.toggle_pin(session, false, reason).await
+    }
+
+    /// Pins are counted: odd numbers pin, even ones take it back. So nothing has
+    /// to be deleted, and a writer's credential suffices.
+    async fn toggle_pin(&self, session: SessionId, pin: bool, reason: &str) -> Result<()> {
+        let shared = &self.shared;
+        shared.check_writable()?;
+        shared.check_format_2("pinning a snapshot")?;
+        loop {
+            let newest = shared.pins().await?.get(&session).copied().unwrap_or(0);
+            if (newest % 2 == 1) == pin {
+                return Ok(());
+            }
+            let key = Name::Pin(session, newest + 1).key();
+            let bytes = shared.seal(&key, ObjectType::Pin, &encode_forget(reason))?;
+            if let Created::Ours = shared.objects.create(&key, bytes).await? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn check_reason(reason: &str) -> Result<()> {
+    if reason.len() > REASON_BYTES_MAX {
+        return Err(Error::TooLarge {
+            what: "the reason",
+            actual: reason.len(),
+            limit: REASON_BYTES_MAX,
+        });
+    }
+    Ok(())
+}
+
+/// What others said of a snapshot.
+#[derive(Clone, Copy, Default)]
+struct Marks {
+    forgotten: bool,
+    pinned: bool,
 }
 
 fn snapshot_of(
     cluster: ClusterKey,
     session: SessionId,
     body: &EndBody,
-    forgotten: bool,
+    marks: Marks,
 ) -> Option<Snapshot> {
     match body {
         EndBody::Committed {
@@ -188,15 +249,39 @@ fn snapshot_of(
             seq: *sequence,
             root: *root,
             summary: summary.clone(),
-            forgotten,
+            forgotten: marks.forgotten,
+            pinned: marks.pinned,
         }),
-        EndBody::Fenced { .. } => None,
+        EndBody::Fenced { .. } | EndBody::Part { .. } | EndBody::Copies { .. } => None,
     }
 }
 
 impl Shared {
     pub(crate) fn seal(&self, key: &str, kind: ObjectType, body: &[u8]) -> Result<Bytes> {
-        self.records().seal(key, kind, body, &mut rand::rng())
+        self.seal_in(key, kind, first_layout(kind), body)
+    }
+
+    pub(crate) fn seal_in(
+        &self,
+        key: &str,
+        kind: ObjectType,
+        layout: u16,
+        body: &[u8],
+    ) -> Result<Bytes> {
+        self.records()
+            .seal(key, kind, layout, body, &mut rand::rng())
+    }
+
+    /// What format 1 has no place for is refused in it.
+    pub(crate) fn check_format_2(&self, what: &'static str) -> Result<()> {
+        if self.format > LAYOUT {
+            return Ok(());
+        }
+        Err(Error::UpgradeNeeded {
+            what,
+            found: self.format.into(),
+            needed: 2,
+        })
     }
 
     pub(crate) fn open_end(&self, key: &str, bytes: &[u8]) -> Result<EndBody> {
@@ -208,6 +293,14 @@ impl Shared {
         if let Some(body) = self.ends().get(&(cluster, session)) {
             return Ok(body.clone());
         }
+        self.read_end(cluster, session).await
+    }
+
+    pub(crate) async fn read_end(
+        &self,
+        cluster: ClusterKey,
+        session: SessionId,
+    ) -> Result<EndBody> {
         let key = Name::End(cluster, session).key();
         let bytes = self
             .objects
@@ -218,12 +311,22 @@ impl Shared {
         Ok(body)
     }
 
+    /// How a session ended, with everything that came after.
     async fn end(&self, cluster: ClusterKey, session: SessionId, body: &EndBody) -> Result<End> {
-        if matches!(body, EndBody::Fenced { .. }) {
+        let ended = body.ended(cluster);
+        if !ended.has_committed() {
             return Ok(End::Fenced);
         }
-        let forgotten = self.forgotten().await?.contains(&session);
-        Ok(snapshot_of(cluster, session, body, forgotten).map_or(End::Fenced, End::Committed))
+        let marks = Marks {
+            forgotten: self.forgotten().await?.contains(&session),
+            pinned: self.pinned().await?.contains_key(&session),
+        };
+        // A late commit of a session that was over by then is none.
+        if !self.read_horizon().await?.counts(session, ended.birth) {
+            return Ok(End::Fenced);
+        }
+        let snapshot = snapshot_of(cluster, session, body, marks);
+        Ok(snapshot.map_or(End::CommittedOther, End::Committed))
     }
 
     /// The birth generation of a session; the current one if it never began.
@@ -233,123 +336,38 @@ impl Shared {
             Some(Name::Open(_, generation, id)) if id == session => Some(generation),
             _ => None,
         });
-        Ok(found.unwrap_or(0))
+        match found {
+            Some(birth) => Ok(birth),
+            None => Ok(self.list_collections().await?.newest()),
+        }
     }
 
-    async fn forgotten(&self) -> Result<BTreeSet<SessionId>> {
+    /// The number of the last change of each pin.
+    pub(crate) async fn pins(&self) -> Result<BTreeMap<SessionId, u64>> {
+        let mut newest = BTreeMap::new();
+        for key in self.objects.list(PIN).await? {
+            if let Some(Name::Pin(session, n)) = Name::parse(&key) {
+                let last = newest.entry(session).or_insert(0);
+                *last = n.max(*last);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// The sessions whose snapshots are pinned.
+    pub(crate) async fn pinned(&self) -> Result<BTreeMap<SessionId, u64>> {
+        let mut pins = self.pins().await?;
+        pins.retain(|_, n| *n % 2 == 1);
+        Ok(pins)
+    }
+
+    pub(crate) async fn forgotten(&self) -> Result<BTreeSet<SessionId>> {
         let listed = self.objects.list(FORGET).await?;
         let sessions = listed.iter().filter_map(|key| match Name::parse(key) {
             Some(Name::Forget(session)) => Some(session),
             _ => None,
         });
         Ok(sessions.collect())
-    }
-
-    /// Reads the ends that are new. Those that were known must still be listed:
-    /// nothing deletes them, and a listing that shrinks is a fault.
-    pub(crate) async fn refresh_ends(&self) -> Result<Ends> {
-        let known: BTreeSet<_> = self.ends().keys().copied().collect();
-        let listed = self.objects.list(END).await?;
-        let listed: BTreeSet<_> = listed
-            .iter()
-            .filter_map(|key| match Name::parse(key) {
-                Some(Name::End(cluster, session)) => Some((cluster, session)),
-                _ => None,
-            })
-            .collect();
-        let mut gone = known.difference(&listed);
-        if let Some((cluster, session)) = gone.next() {
-            return Err(Error::Vanished {
-                count: 1 + gone.count(),
-                example: Name::End(*cluster, *session).key(),
-            });
-        }
-        if listed.is_empty() {
-            // Empty because nothing ended yet, or because everything is gone?
-            self.check_format().await?;
-        }
-        let new: Vec<_> = listed.difference(&known).copied().collect();
-        let mut reads = stream::iter(new)
-            .map(|(cluster, session)| async move {
-                let key = Name::End(cluster, session).key();
-                (key, self.end_of(cluster, session).await)
-            })
-            .buffer_unordered(READS);
-        let mut unreadable = Vec::new();
-        while let Some((key, read)) = reads.next().await {
-            match read {
-                Ok(_) => {}
-                Err(error @ (Error::Corrupt { .. } | Error::Missing { .. })) => {
-                    unreadable.push((key, error));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        unreadable.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(Ends { unreadable })
-    }
-
-    /// Reads the index deltas of committed sessions that are new.
-    pub(crate) async fn refresh_index(&self) -> Result<IndexState> {
-        let listed = self.objects.list(INDEX).await?;
-        let runs = format!("{INDEX_RUNS}/");
-        let run = listed.iter().find(|key| key.starts_with(&runs)).cloned();
-        let listed: BTreeSet<SessionId> = listed
-            .iter()
-            .filter_map(|key| match Name::parse(key) {
-                Some(Name::Index(session)) => Some(session),
-                _ => None,
-            })
-            .collect();
-        let wanted: BTreeMap<SessionId, u32> = {
-            let index = self.index();
-            let ends = self.ends();
-            let committed = ends.iter().filter_map(|((_, session), body)| match body {
-                EndBody::Committed { packs, .. } if *packs > 0 => Some((*session, *packs)),
-                _ => None,
-            });
-            committed
-                .filter(|(session, _)| !index.holds(*session))
-                .collect()
-        };
-        let mut reads = stream::iter(wanted)
-            .map(|(session, packs)| {
-                let present = listed.contains(&session);
-                async move {
-                    let key = Name::Index(session).key();
-                    if !present {
-                        return (key.clone(), Err(Error::Missing { key }));
-                    }
-                    let read = self.read_index(&key, session, packs).await;
-                    (key, read)
-                }
-            })
-            .buffer_unordered(READS);
-        let mut incomplete = Vec::new();
-        while let Some((key, read)) = reads.next().await {
-            match read {
-                Ok(()) => {}
-                Err(error @ (Error::Corrupt { .. } | Error::Missing { .. })) => {
-                    incomplete.push((key, error));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(IndexState { incomplete, run })
-    }
-
-    async fn read_index(&self, key: &str, session: SessionId, packs: u32) -> Result<()> {
-        let bytes = self.objects.get_bounded(key, RECORD_BYTES_MAX).await?;
-        let body = self.records().open(key, ObjectType::Index, &bytes)?;
-        let delta = decode_at(key, &body, IndexBody::decode)?;
-        if u32::try_from(delta.packs.len()) != Ok(packs) {
-            return Err(Error::corrupt(
-                key,
-                crate::wire::Damage::Field("number of packs"),
-            ));
-        }
-        self.index_mut().add(session, &delta);
-        Ok(())
     }
 
     /// The repository is still there: a bucket or directory that was swapped or

@@ -1,11 +1,12 @@
-//! The object store as the repository sees it: create once, read, list. Every
-//! failure is sorted into the repository's errors here and nowhere else. Never
-//! overwrites, never deletes, never prints what a server echoes of credentials.
+//! The object store as the repository sees it: create once, read, list, and for
+//! the collector delete. Every failure is sorted into the repository's errors here
+//! and nowhere else. Never overwrites, never prints what a server echoes of
+//! credentials.
 
 use std::{error::Error as StdError, fmt, io, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use object_store::{
     GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
     client::{HttpError, HttpErrorKind},
@@ -23,6 +24,8 @@ pub enum Operation {
     Read,
     /// Create an object.
     Write,
+    /// Delete an object.
+    Delete,
 }
 
 impl fmt::Display for Operation {
@@ -31,6 +34,7 @@ impl fmt::Display for Operation {
             Self::List => "list",
             Self::Read => "read",
             Self::Write => "write",
+            Self::Delete => "delete",
         })
     }
 }
@@ -57,6 +61,14 @@ pub(crate) enum Created {
     Ours,
     /// Somebody else's object is there, with these bytes.
     Theirs(Bytes),
+}
+
+/// An object as a listing shows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    pub(crate) key: String,
+    pub(crate) size: u64,
+    pub(crate) created: chrono::DateTime<chrono::Utc>,
 }
 
 /// A store, scoped to one repository.
@@ -97,11 +109,23 @@ impl Objects {
     }
 
     async fn create_once(&self, key: &str, bytes: Bytes) -> object_store::Result<()> {
+        let path = Path::from(key);
         let options = PutOptions::from(PutMode::Create);
-        self.inner
-            .put_opts(&Path::from(key), PutPayload::from(bytes), options)
-            .await
-            .map(|_| ())
+        let put = self.inner.put_opts(&path, PutPayload::from(bytes), options);
+        match put.await {
+            Ok(_) => Ok(()),
+            // Some stores look first whether the credentials may replace what is
+            // there. To those that may only create, an object that exists is denied.
+            Err(denied @ object_store::Error::PermissionDenied { .. })
+                if self.inner.head(&path).await.is_ok() =>
+            {
+                Err(object_store::Error::AlreadyExists {
+                    path: key.to_owned(),
+                    source: Box::new(denied),
+                })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// One create without retries: for the probe, whose racers must not be
@@ -164,6 +188,62 @@ impl Objects {
             .map_err(|error| classify(Operation::List, &format!("{prefix}/"), &error))?;
         keys.sort_unstable();
         Ok(keys)
+    }
+
+    /// All objects below a prefix with their sizes and the store's own time of
+    /// their creation.
+    pub(crate) async fn list_sized(&self, prefix: &str) -> Result<Vec<Listed>> {
+        self.inner
+            .list(Some(&Path::from(prefix)))
+            .map_ok(|found| Listed {
+                key: found.location.into(),
+                size: found.size,
+                created: found.last_modified,
+            })
+            .try_collect()
+            .await
+            .map_err(|error| classify(Operation::List, &format!("{prefix}/"), &error))
+    }
+
+    /// All objects below a prefix with their sizes, one at a time; of the entire
+    /// repository if the prefix is empty.
+    pub(crate) fn each_sized(&self, prefix: &str) -> impl Stream<Item = Result<(String, u64)>> {
+        let key = prefix.to_owned();
+        let path = Path::from(prefix);
+        self.inner
+            .list((!prefix.is_empty()).then_some(&path))
+            .map_ok(|found| (String::from(found.location), found.size))
+            .map_err(move |error| classify(Operation::List, &format!("{key}/"), &error))
+    }
+
+    /// How long an object is; `None` if there is none.
+    pub(crate) async fn size(&self, key: &str) -> Result<Option<u64>> {
+        match self.inner.head(&Path::from(key)).await {
+            Ok(found) => Ok(Some(found.size)),
+            Err(error) => match classify(Operation::Read, key, &error) {
+                Error::Missing { .. } => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Deletes objects. One that is gone already is as good as deleted.
+    pub(crate) async fn delete(&self, keys: Vec<String>) -> Result<()> {
+        let paths = keys.into_iter().map(|key| Ok(Path::from(key)));
+        let mut deleted = self.inner.delete_stream(stream::iter(paths).boxed());
+        while let Some(outcome) = deleted.next().await {
+            match outcome {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => {
+                    let key = match &error {
+                        object_store::Error::PermissionDenied { path, .. } => path.clone(),
+                        _ => String::new(),
+                    };
+                    return Err(classify(Operation::Delete, &key, &error));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The first key for which `wanted` is true, among the first `limit` keys.

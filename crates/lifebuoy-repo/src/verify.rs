@@ -4,8 +4,12 @@
 use crate::{
     error::{Error, Result},
     format::{FORMAT_BYTES, Format},
+    generation::{
+        Claim, RunBody, decode_final, decode_packs_part, decode_pin, decode_plan, decode_rely_part,
+    },
+    header::LAYOUT,
     keyslot::{SLOT_BYTES, Slot},
-    names::{Name, ObjectType, PackName},
+    names::{Mended, Name, ObjectType, PackName},
     pack::{CHUNKS_OFFSET, open_chunk, read_pack},
     record::{
         EndBody, IndexBody, OpenBody, RECORD_BYTES_MAX, decode_at, decode_beat, decode_forget,
@@ -52,7 +56,7 @@ impl Shared {
         let corrupt = |damage| Error::corrupt(key, damage);
         let open = |kind| self.records().open(key, kind, bytes);
         match Name::parse(key) {
-            None | Some(Name::Collection) => return Ok(Checked::Ignored),
+            None => return Ok(Checked::Ignored),
             Some(Name::Probe(_)) if bytes.len() == PROBE_BYTES => return Ok(Checked::Ignored),
             Some(Name::Probe(_)) => return Err(corrupt(Damage::Truncated)),
             Some(Name::Format(_)) => {
@@ -73,7 +77,27 @@ impl Shared {
                 decode_at(key, &open(ObjectType::End)?, EndBody::decode)?;
             }
             Some(Name::Index(_)) => {
-                decode_at(key, &open(ObjectType::Index)?, IndexBody::decode)?;
+                let (layout, body) = self.records().open_any(key, ObjectType::Index, bytes)?;
+                decode_at(key, &body, |body| IndexBody::decode(layout, body))?;
+            }
+            Some(Name::Plan(_)) => {
+                decode_at(key, &open(ObjectType::Plan)?, decode_plan)?;
+            }
+            Some(Name::Final(_)) => {
+                decode_at(key, &open(ObjectType::Final)?, decode_final)?;
+            }
+            Some(Name::Run(_)) => {
+                decode_at(key, &open(ObjectType::Run)?, RunBody::decode)?;
+            }
+            Some(Name::RunPart(_)) => {
+                let body = open(ObjectType::RunPart)?;
+                let packs = decode_packs_part(&body).map(|_| ());
+                let relied = || decode_rely_part(&body).map(|_| ());
+                packs.or_else(|_| relied()).map_err(corrupt)?;
+            }
+            Some(Name::Pin(..)) => decode_at(key, &open(ObjectType::Pin)?, decode_pin)?,
+            Some(Name::Keeper(_)) => {
+                decode_at(key, &open(ObjectType::Keeper)?, Claim::decode)?;
             }
             Some(Name::Forget(_)) => {
                 decode_at(key, &open(ObjectType::Forget)?, decode_forget)?;
@@ -82,6 +106,17 @@ impl Shared {
                 if decode_at(key, &open(ObjectType::Beat)?, decode_beat)? != n {
                     return Err(corrupt(Damage::Field("number")));
                 }
+            }
+            Some(Name::Mend(mended)) => {
+                let body = open(ObjectType::Mend)?;
+                match mended {
+                    Mended::Index(_) => IndexBody::decode(LAYOUT, &body).map(|_| ()),
+                    Mended::Part(_) => decode_packs_part(&body)
+                        .map(|_| ())
+                        .or_else(|_| decode_rely_part(&body).map(|_| ())),
+                    Mended::Pack(_) => decode_forget(&body).map(|_| ()),
+                }
+                .map_err(corrupt)?;
             }
             Some(Name::Pack(name)) => return self.check_pack(name, bytes).map_err(corrupt),
         }

@@ -2,7 +2,11 @@
 //! reuses a chunk of a session that has not committed; nothing counts before
 //! the one create of `end`.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use rand::Rng;
@@ -10,11 +14,13 @@ use rand::Rng;
 use crate::{
     error::{Error, Result},
     ids::{ChunkId, ClusterKey, SessionId},
-    names::{ChunkKind, GC, Name, ObjectType},
+    names::{ChunkKind, Name, ObjectType},
     pack::CHUNK_BYTES_MAX,
+    protocol::{Begin, BeginAnswer, Beginning, Ended, Usable},
     record::{EndBody, LABEL_BYTES_MAX, OpenBody, Purpose, SUMMARY_BYTES_MAX, Snapshot},
+    refresh::Ends,
     repository::{Repository, Shared, blocking},
-    session::{Session, WriteStats, beats, ended},
+    session::{Going, Session, WriteStats, beats, ended},
     store::Created,
 };
 
@@ -46,51 +52,56 @@ impl Repository {
     ///
     /// # Errors
     /// [`Error::SessionExists`] for an id that was used before,
-    /// [`Error::NewerProtocol`], [`Error::ReadOnly`], [`Error::TooLarge`],
-    /// [`Error::Vanished`], or one of the store.
+    /// [`Error::Outdated`] if a collection began at the same moment: begin again
+    /// with a new id; [`Error::ReadOnly`], [`Error::TooLarge`],
+    /// [`Error::UpgradeNeeded`], [`Error::Vanished`], or one of the store.
     pub async fn begin(&self, request: SessionRequest) -> Result<Writer> {
         let SessionRequest {
-            id: session,
+            id,
             cluster,
             purpose,
             label,
         } = request;
         let shared = &self.shared;
         shared.check_writable()?;
+        if purpose != Purpose::Backup {
+            shared.check_format_2("this kind of session")?;
+        }
         check_len("the label", label.len(), LABEL_BYTES_MAX)?;
         let mut random = [0; 32];
         rand::rng().fill_bytes(&mut random);
-        let generation = 0;
-
-        shared.check_protocol(GC).await?;
-        let key = Name::Open(cluster, generation, session).key();
-        let body = OpenBody {
+        let mut open = OpenBody {
             purpose,
-            generation,
+            generation: 0,
             random,
             label,
         };
-        let bytes = shared.seal(&key, ObjectType::Open, &body.encode())?;
-        let stored = bytes.len() as u64;
-        if let Created::Theirs(bytes) = shared.objects.create(&key, bytes).await? {
-            // Not ours, but is it what it should be? Then the id was used before.
-            shared.decode_open(&key, &bytes)?;
-            return Err(Error::SessionExists { session });
+        let (usable, stored) = shared.begin(cluster, id, &mut open).await?;
+        let Usable {
+            avoid,
+            going,
+            ends,
+            deltas,
+            horizon,
+            ..
+        } = usable;
+        check_unused(id, &ends)?;
+        let listed = deltas.clone();
+        if let Err(Error::Missing { .. }) = shared.load(&horizon, &deltas, &listed).await {
+            // Tidied up in the meantime: whatever is there now will do.
+            shared.refresh().await?;
         }
-        shared.check_protocol(GC).await?;
-        shared.refresh_ends().await?;
-        let index = shared.refresh_index().await?;
-        if let Some(key) = index.run {
-            return Err(Error::NewerProtocol { key });
-        }
-        let sequence = shared.next_sequence(cluster, session)?;
-
+        // Whatever is gone or damaged is stored again: nothing is built on it.
+        let mut avoid = avoid;
+        avoid.extend(shared.not_to_build_on().await?);
+        let sequence = shared.next_sequence(cluster);
         let inner = Arc::new(Session::new(
             Arc::clone(shared),
-            session,
+            id,
             cluster,
-            &body,
+            &open,
             sequence,
+            Going { avoid, going },
         ));
         inner.count_put(stored);
         let beat = tokio::spawn(beats(Arc::clone(&inner))).abort_handle();
@@ -99,30 +110,84 @@ impl Repository {
 }
 
 impl Shared {
-    /// Nothing of a later version's garbage collection may be there.
-    pub(crate) async fn check_protocol(&self, prefix: &str) -> Result<()> {
-        match self.objects.list(prefix).await?.into_iter().next() {
-            Some(key) => Err(Error::NewerProtocol { key }),
-            None => Ok(()),
+    /// Runs the protocol's beginning. Returns what may be built on, and the bytes
+    /// that were written.
+    async fn begin(
+        &self,
+        cluster: ClusterKey,
+        session: SessionId,
+        open: &mut OpenBody,
+    ) -> Result<(Usable, u64)> {
+        let mut machine = Beginning::new();
+        let mut stored = 0;
+        let mut listed = Ends::default();
+        loop {
+            let answer = match machine.ask() {
+                Begin::Collections => BeginAnswer::Collections(self.list_collections().await?),
+                Begin::Open(generation) => {
+                    open.generation = generation;
+                    stored = self.create_open(cluster, session, open).await?;
+                    BeginAnswer::Opened
+                }
+                Begin::Plan(n) => BeginAnswer::Plan(self.read_plan(n).await?),
+                Begin::Final(n) => BeginAnswer::Final(self.read_final(n).await?),
+                Begin::Ends => {
+                    listed = self.list_ends().await?;
+                    BeginAnswer::Ends(listed.ended.clone())
+                }
+                Begin::Deltas => BeginAnswer::Deltas(self.list_deltas().await?),
+                Begin::Horizon => {
+                    let horizon = self.read_horizon().await?;
+                    self.settle(&listed, &horizon)?;
+                    BeginAnswer::Horizon(horizon)
+                }
+                Begin::Nothing => break,
+                // The caller knows whether it may take another id.
+                Begin::Again => return Err(Error::Outdated { session }),
+            };
+            machine.answer(answer);
         }
+        let usable = machine.begun().ok_or(Error::Internal {
+            what: "beginning a session",
+        })?;
+        Ok((usable, stored))
     }
 
-    fn next_sequence(&self, cluster: ClusterKey, session: SessionId) -> Result<u64> {
+    async fn create_open(
+        &self,
+        cluster: ClusterKey,
+        session: SessionId,
+        open: &OpenBody,
+    ) -> Result<u64> {
+        let key = Name::Open(cluster, open.generation, session).key();
+        let bytes = self.seal(&key, ObjectType::Open, &open.encode())?;
+        let stored = bytes.len() as u64;
+        if let Created::Theirs(bytes) = self.objects.create(&key, bytes).await? {
+            // Not ours, but is it what it should be? Then the id was used before.
+            self.decode_open(&key, &bytes)?;
+            return Err(Error::SessionExists { session });
+        }
+        Ok(stored)
+    }
+
+    fn next_sequence(&self, cluster: ClusterKey) -> u64 {
         let mut highest = 0;
-        for ((of, id), body) in self.ends().iter() {
-            if *id == session {
-                return Err(match body {
-                    EndBody::Committed { .. } => Error::SessionExists { session },
-                    EndBody::Fenced { .. } => Error::Fenced { session },
-                });
-            }
+        for ((of, _), body) in self.ends().iter() {
             if let EndBody::Committed { sequence, .. } = body
                 && *of == cluster
             {
                 highest = highest.max(*sequence);
             }
         }
-        Ok(highest.saturating_add(1))
+        highest.saturating_add(1)
+    }
+}
+
+fn check_unused(session: SessionId, ends: &BTreeMap<SessionId, Ended>) -> Result<()> {
+    match ends.get(&session) {
+        None => Ok(()),
+        Some(end) if end.has_committed() => Err(Error::SessionExists { session }),
+        Some(_) => Err(Error::Fenced { session }),
     }
 }
 
@@ -194,19 +259,91 @@ impl Writer {
     /// [`Error::TooLarge`], why an upload failed, or one of the store.
     pub async fn commit(&self, root: ChunkId, summary: Bytes) -> Result<Snapshot> {
         check_len("the summary", summary.len(), SUMMARY_BYTES_MAX)?;
-        if !self.contains(&root) {
-            return Err(Error::ChunkMissing {
-                chunk: root,
-                incomplete: 0,
+        self.check_root(root)?;
+        let inner = &self.inner;
+        let (generation, sequence) = (inner.generation(), inner.sequence());
+        let end = |packs| EndBody::Committed {
+            generation,
+            sequence,
+            root,
+            packs,
+            summary: summary.clone(),
+        };
+        self.end(end).await?;
+        Ok(Snapshot {
+            session: inner.id,
+            cluster: inner.cluster,
+            seq: sequence,
+            root,
+            summary,
+            forgotten: false,
+            pinned: false,
+        })
+    }
+
+    /// Ends a session of [`Purpose::Part`] with what it contributes to its parent.
+    /// The parent's snapshot must lead to `root`: nothing else keeps it once the
+    /// parent has ended.
+    ///
+    /// # Errors
+    /// Those of [`Writer::commit`]; [`Error::Internal`] for another purpose.
+    pub async fn commit_part(&self, root: ChunkId) -> Result<()> {
+        self.check_root(root)?;
+        let Purpose::Part(parent) = self.inner.purpose() else {
+            return Err(Error::Internal {
+                what: "committing a part in a session that is none",
             });
+        };
+        let generation = self.inner.generation();
+        self.end(|packs| EndBody::Part {
+            generation,
+            parent,
+            root,
+            packs,
+        })
+        .await
+    }
+
+    /// Ends a session of copies.
+    pub(crate) async fn commit_copies(&self) -> Result<()> {
+        let generation = self.inner.generation();
+        self.end(|packs| EndBody::Copies { generation, packs })
+            .await
+    }
+
+    fn check_root(&self, root: ChunkId) -> Result<()> {
+        if self.contains(&root) {
+            return Ok(());
         }
+        Err(Error::ChunkMissing {
+            chunk: root,
+            incomplete: 0,
+        })
+    }
+
+    async fn end(&self, end: impl Fn(u32) -> EndBody) -> Result<()> {
         self.inner.check_open()?;
         if !self.inner.close() {
             return Err(ended());
         }
-        let snapshot = self.inner.commit(root, summary).await;
+        let done = self.inner.commit(end).await;
         self.beat.abort();
-        snapshot
+        done
+    }
+
+    /// Stores a chunk again that the repository has: for packs that are to be
+    /// replaced.
+    pub(crate) async fn put_copy(&self, kind: ChunkKind, plain: Bytes) -> Result<ChunkId> {
+        self.inner.check_open()?;
+        let inner = Arc::clone(&self.inner);
+        let id = blocking(move || inner.store_copy(kind, &plain)).await??;
+        self.inner.upload_waiting().await?;
+        Ok(id)
+    }
+
+    /// The snapshots that are about to go, and must not be read in this session.
+    pub(crate) fn going(&self) -> &BTreeSet<SessionId> {
+        self.inner.going()
     }
 
     /// Gives the session up, so that nobody has to wait for its heartbeat.

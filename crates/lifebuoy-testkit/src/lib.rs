@@ -4,7 +4,8 @@
 //! kube-apiserver, kube-controller-manager, kube-scheduler, kwok, versitygw)
 //! as child processes on loopback ports. It never talks to a cluster that it
 //! did not start, never reads the user's kubeconfig, and knows nothing of
-//! lifebuoy's engine: what it compares, it compares by its own eyes.
+//! lifebuoy's engine: what it compares, it compares by its own eyes. It also
+//! finds Python for the reader that knows nothing of the engine either.
 
 pub mod compare;
 pub mod control_plane;
@@ -14,6 +15,7 @@ pub mod kubectl;
 pub mod load;
 mod ports;
 pub mod process;
+pub mod python;
 pub mod s3;
 pub mod sample;
 pub mod tools;
@@ -22,7 +24,7 @@ pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use counting_proxy::CountingProxy;
 pub use directory::TestDirectory;
 pub use process::{Process, ProcessSpec};
-pub use s3::S3Server;
+pub use s3::{PolicedS3, S3Server};
 pub use tools::{Tool, ToolPaths};
 
 /// Makes aws-lc-rs the TLS provider of this process. Calling it again, or

@@ -249,7 +249,7 @@ fn kubebuilder_asset(tool: Tool) -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
-fn cache_folder() -> Result<PathBuf> {
+pub(crate) fn cache_folder() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os(CACHE_VARIABLE) {
         return Ok(folder.into());
     }

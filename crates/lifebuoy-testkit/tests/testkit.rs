@@ -13,7 +13,7 @@ use lifebuoy_testkit::compare::{Difference, Picture, Remapping, Scope, differenc
 use lifebuoy_testkit::counting_proxy::{Fault, FaultScope};
 use lifebuoy_testkit::kubectl::CommandLine;
 use lifebuoy_testkit::load::{LoadSpec, OBJECTS_PER_NAMESPACE, create_floor, list_floor};
-use lifebuoy_testkit::s3::{BUCKET, REGION, Rights, S3User};
+use lifebuoy_testkit::s3::{BUCKET, PolicedS3, Protection, REGION, Rights, S3User};
 use lifebuoy_testkit::{
     ControlPlane, ControlPlaneOptions, CountingProxy, Process, ProcessSpec, S3Server,
     TestDirectory, sample,
@@ -258,6 +258,36 @@ async fn the_store_creates_once_and_respects_rights() -> Result<()> {
     assert!(everything.get(&key).await.is_err());
     s3.restart().await?;
     assert!(everything.get(&key).await.is_ok());
+    directory.passed();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn identities_obey_their_policies_and_versions_stay() -> Result<()> {
+    let mut directory = TestDirectory::new("s3")?;
+    let s3 = PolicedS3::start(directory.path(), Protection::LockedVersions).await?;
+    let policy = |actions: &[&str]| {
+        json!({"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Action": actions, "Resource": format!("arn:aws:s3:::{BUCKET}/in/*"),
+        }]})
+        .to_string()
+    };
+    let writer = s3.identity("writer", &policy(&["s3:PutObject"])).await?;
+    let put = async |path| s3.send(&writer, "PUT", path, &[], "bytes").await;
+    assert_eq!(put("/in/a").await?.status, 200);
+    assert_eq!(put("/in/a").await?.status, 200);
+    assert_eq!(put("/out/a").await?.status, 403);
+    let all = ["s3:DeleteObject", "s3:DeleteObjectVersion"];
+    let deleter = s3.identity("deleter", &policy(&all)).await?;
+    let delete = async |path| s3.send(&deleter, "DELETE", path, &[], "").await;
+    assert_eq!(delete("/in/a").await?.status, 204);
+    let versions = s3.versions().await?;
+    let markers = versions.iter().map(|version| version.is_delete_marker);
+    assert_eq!(markers.collect::<Vec<_>>(), [true, false, false]);
+    let locked = format!("/in/a?versionId={}", versions[2].id);
+    assert_eq!(delete(&locked).await?.status, 403);
+    let refused = s3.identity("bad", "{}").await.unwrap_err();
+    assert!(format!("{refused:#}").contains("MalformedPolicyDocument"));
     directory.passed();
     Ok(())
 }

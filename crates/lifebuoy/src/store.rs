@@ -83,6 +83,20 @@ fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// The URL for a command that has no other way than the direct one.
+///
+/// # Errors
+/// [`Error::Usage`] without one.
+pub(crate) fn direct_only(store: &StoreArgs) -> Result<String, Error> {
+    match way_here(store, false) {
+        Way::Direct(url) => Ok(url),
+        Way::Operator => Err(Error::usage(
+            "which repository?",
+            "give --repo: this works on the repository itself, without an operator",
+        )),
+    }
+}
+
 /// Opens the repository at `url`.
 ///
 /// # Errors

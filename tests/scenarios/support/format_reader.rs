@@ -83,16 +83,19 @@ impl Reader {
             bytes.len() >= HEADER && &bytes[..8] == b"LIFEBUOY",
             "no header"
         );
-        ensure!(
-            bytes[8..10] == [1, 0] && bytes[11..16] == [0; 5],
-            "another header"
-        );
+        ensure!(bytes[9] == 0 && bytes[11..16] == [0; 5], "another header");
         let expected = match folder {
             "format" => 1,
             "keys" => 2,
             "open" => 3,
             "end" => 4,
+            "index" if key.starts_with("index/runs/") => 9,
+            "index" if key.starts_with("index/parts/") => 11,
             "index" => 5,
+            "gc" if key.ends_with(".plan") => 8,
+            "gc" if key.ends_with(".final") => 10,
+            "pin" => 12,
+            "keeper" => 13,
             "forget" => 6,
             "beat" => 7,
             "packs" if key.ends_with(".data") => 16,
@@ -104,6 +107,12 @@ impl Reader {
             "type {} instead of {expected}",
             bytes[10]
         );
+        let layout = match expected {
+            1 => key.trim_start_matches("format/").parse()?,
+            5 | 8..=13 => 2,
+            _ => 1,
+        };
+        ensure!(bytes[8] == layout, "layout {} of {key}", bytes[8]);
         match expected {
             1 => Ok(vec![Region::Clear(0..128)]),
             2 => Ok(vec![

@@ -2,6 +2,8 @@
 
 pub(crate) mod aggregated;
 pub(crate) mod format_reader;
+pub(crate) mod profiles;
+pub(crate) mod thief;
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@
 
 mod boundary;
 mod key;
+mod links;
 mod manifest;
 pub(crate) mod node;
 mod object;
@@ -15,6 +16,7 @@ mod write;
 
 pub use boundary::Boundary;
 pub use key::{ObjectHash, ObjectKey, TypeId};
+pub use links::ArchiveContents;
 pub use manifest::{Fidelity, MANIFEST_VERSION, Manifest, TypeRecord, UnavailableGroup};
 pub use object::ArchivedObject;
 pub use read::Archive;

@@ -61,6 +61,9 @@ pub(crate) enum Outcome {
     Failed(Reason, String),
     /// It was told to stop, and did without committing.
     Stopped,
+    /// A garbage collection began at the same moment: it begins again, as another
+    /// session.
+    Outdated,
 }
 
 /// What a committed session holds.
@@ -93,11 +96,17 @@ pub(crate) struct Attempt {
 struct Failure {
     reason: Reason,
     message: String,
+    /// Whether the same works under another session id.
+    outdated: bool,
 }
 
 impl Failure {
     fn new(reason: Reason, message: String) -> Self {
-        Self { reason, message }
+        Self {
+            reason,
+            message,
+            outdated: false,
+        }
     }
 }
 
@@ -109,7 +118,11 @@ impl From<OpenError> for Failure {
 
 impl From<lifebuoy_engine::Error> for Failure {
     fn from(error: lifebuoy_engine::Error) -> Self {
-        Self::new(reason(&error), sentence(&error, error.hint().as_deref()))
+        use lifebuoy_engine::Error::Repo;
+        Self {
+            outdated: matches!(error, Repo(RepoError::Outdated { .. })),
+            ..Self::new(reason(&error), sentence(&error, error.hint().as_deref()))
+        }
     }
 }
 
@@ -153,6 +166,7 @@ pub(crate) async fn run(
             Err(error) => in_repository(error.into()),
         },
         Ok(None) if cancel.is_cancelled() => Outcome::Stopped,
+        Ok(None) if failure.outdated => Outcome::Outdated,
         Ok(None) => in_repository(failure),
         Err(error) => {
             tracing::warn!(%error, session = %attempt.session, "cannot end the session");
@@ -274,7 +288,7 @@ pub(crate) async fn end(
     };
     Ok(match end {
         End::Committed(snapshot) => Some(snapshot),
-        End::Fenced => None,
+        End::Fenced | End::CommittedOther => None,
     })
 }
 

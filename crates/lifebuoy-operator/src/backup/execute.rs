@@ -235,10 +235,21 @@ async fn finish(context: &Context, seen: &Seen, uid: &str) -> Result<Done, Error
             Reason::DeadlineExceeded,
             "it took longer than `activeDeadlineSeconds`; nothing was saved".to_owned(),
         ),
+        Outcome::Outdated => {
+            status.session = None;
+            Standing::Waiting(
+                Reason::Waiting,
+                "a garbage collection began at the same moment; it begins again".to_owned(),
+            )
+        }
         // The operator ends: whoever comes next continues from the status.
         Outcome::Stopped => return Ok(Done::unchanged(seen, Action::await_change())),
     };
-    let mut done = Done::stands(seen, status, &standing, Action::await_change());
+    let action = match standing {
+        Standing::Waiting(..) => Action::requeue(Duration::ZERO),
+        _ => Action::await_change(),
+    };
+    let mut done = Done::stands(seen, status, &standing, action);
     done.then = Then::Forget;
     Ok(done)
 }

@@ -93,6 +93,7 @@ mod tests {
                     root: ChunkId::from_bytes([2; 32]),
                     summary: Bytes::new(),
                     forgotten: false,
+                    pinned: false,
                 },
                 summary: PointSummary {
                     version: 1,

@@ -1,6 +1,7 @@
 //! Repositories: opens them, says how they are, and mirrors what they hold.
 //! Never deletes anything in a store.
 
+mod health;
 mod observe;
 mod open;
 mod status;
@@ -43,7 +44,8 @@ pub(crate) async fn reconcile(
         Ok(seen) => status::judge(repository, seen),
         Err(verdict) => verdict.clone(),
     };
-    let status = status::status(repository, seen.as_ref().ok(), &verdict, context.now());
+    let mut status = status::status(repository, seen.as_ref().ok(), &verdict, context.now());
+    context.care.tell(repository, context.now(), &mut status);
     publish(
         &context.client,
         repository,

@@ -8,12 +8,12 @@ use lifebuoy_api::{
     condition, time::to_kube, upsert,
 };
 
-use super::{observe::Found, open::OpenError};
+use super::{health, observe::Found, open::OpenError};
 
 /// How many clusters a status lists.
 const CLUSTERS_MAX: usize = 64;
 /// The longest message of a condition, in bytes.
-const MESSAGE_BYTES_MAX: usize = 1024;
+pub(super) const MESSAGE_BYTES_MAX: usize = 1024;
 
 /// How a repository is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,6 +165,9 @@ pub(crate) fn status(
         );
     }
     if let Some(Ok(found)) = seen {
+        let unreadable = &found.points.unreadable;
+        let health = health::judge(unreadable, status.last_check.as_ref());
+        upsert(&mut status.conditions, health.condition(generation, now));
         status.id = Some(found.id.clone());
         status.format_version = Some(i64::from(found.format));
         status.access = Some(if verdict.writable {

@@ -137,7 +137,7 @@ async fn resolve(context: &Context, seen: &Seen, uid: &str) -> Result<Done, Erro
         Err(unresolved) => return Ok(unresolved_done(context, seen, uid, unresolved)),
     };
     let found = match resolve::open(context, restore, &source.repository).await {
-        Ok(repo) => resolve::point(&repo, restore, &source).await,
+        Ok((repo, _)) => resolve::point(&repo, restore, &source).await,
         Err(unresolved) => Err(unresolved),
     };
     let point = match found {
@@ -222,8 +222,9 @@ async fn begin(
         Ok(source) => source,
         Err(unresolved) => return Ok(unresolved_done(context, seen, &uid, unresolved)),
     };
-    let repo = match resolve::open(context, &seen.restore, &source.repository).await {
-        Ok(repo) => repo,
+    let opened = resolve::open(context, &seen.restore, &source.repository).await;
+    let (repo, may_write) = match opened {
+        Ok(opened) => opened,
         Err(unresolved) => return Ok(unresolved_done(context, seen, &uid, unresolved)),
     };
     let mut status = seen.restore.status.clone().unwrap_or_default();
@@ -245,6 +246,7 @@ async fn begin(
         rules,
         repo,
         snapshot,
+        may_write,
         again,
     });
     done.then = if planning {

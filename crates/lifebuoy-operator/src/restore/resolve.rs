@@ -4,7 +4,8 @@
 use blake3::Hasher;
 use kube::{Api, ResourceExt, api::ListParams};
 use lifebuoy_api::{
-    self as api, ConditionType, PointCluster, Reason, RecoveryPoint, Restore, RestoreMode, find,
+    self as api, Access, ConditionType, PointCluster, Reason, RecoveryPoint, Restore, RestoreMode,
+    find,
 };
 use lifebuoy_engine::point::{self, Point};
 use lifebuoy_repo::{Repository, SessionId};
@@ -98,19 +99,22 @@ pub(crate) async fn source(
     )
 }
 
-/// Opens the repository of a source.
+/// Opens the repository of a source, and says whether it may be written.
 pub(crate) async fn open(
     context: &Context,
     restore: &Restore,
     repository: &str,
-) -> Result<Repository, Unresolved> {
+) -> Result<(Repository, bool), Unresolved> {
     let namespace = restore.namespace().unwrap_or_default();
     match context
         .repositories
         .by_name(&context.client, &namespace, repository)
         .await
     {
-        Ok((_, opened)) => Ok(opened.repo.clone()),
+        Ok((object, opened)) => {
+            let may_write = object.spec.access == Access::ReadWrite;
+            Ok((opened.repo.clone(), may_write))
+        }
         Err(error) => {
             let message = match &error {
                 OpenError::NotFound(_) => format!("spec.from: {}", error.message()),

@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use lifebuoy_api::{Problem, Reason, Restore, RestoreCounts};
 use lifebuoy_engine::{
     archive::Archive,
+    point,
     restore::{
         self, Plan, Rules,
         apply::{ApplyOptions, RestoreProgress, apply},
@@ -85,6 +86,8 @@ pub(crate) struct Work {
     pub(crate) rules: Box<Rules>,
     pub(crate) repo: Repository,
     pub(crate) snapshot: SessionId,
+    /// Whether the Repository lets anything be written.
+    pub(crate) may_write: bool,
     /// Whether it was begun before.
     pub(crate) again: bool,
 }
@@ -154,11 +157,31 @@ pub(crate) async fn carry_out(
     progress: Arc<RestoreProgress>,
     cancel: CancellationToken,
 ) -> Outcome {
-    match carry_out_stored(&work, &progress, &cancel).await {
+    match carry_out_held(&work, &progress, &cancel).await {
         Ok(applied) => Outcome::Applied(Box::new(applied)),
         Err(Error::Engine(lifebuoy_engine::Error::Cancelled)) => Outcome::Stopped,
         Err(error) => failed(&error),
     }
+}
+
+/// Carries out the plan while the point is held, where it can be. What a killed
+/// process held is let go by the collector.
+async fn carry_out_held(
+    work: &Work,
+    progress: &RestoreProgress,
+    cancel: &CancellationToken,
+) -> Result<Applied, Error> {
+    let hold = if work.may_write {
+        let cluster = work.context.cluster().await?;
+        point::hold(&work.repo, work.snapshot, &cluster.uid).await?
+    } else {
+        None
+    };
+    let done = carry_out_stored(work, progress, cancel).await;
+    if let Some(hold) = hold {
+        hold.release().await;
+    }
+    done
 }
 
 async fn carry_out_stored(

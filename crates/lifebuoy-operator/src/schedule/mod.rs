@@ -3,7 +3,7 @@
 
 mod due;
 mod execute;
-mod keep;
+mod history;
 mod plan;
 mod retention;
 mod status;
@@ -60,7 +60,7 @@ pub(crate) async fn reconcile(
     )
     .await?;
     execute::announce(&context, &schedule, &plan).await;
-    retention::keep(&context, &schedule, &backups).await;
+    retention::keep(&context, &schedule, valid.rules(), &backups).await;
     Ok(match plan.next {
         Some(next) => {
             let wait = (next - now).to_std().unwrap_or_default();

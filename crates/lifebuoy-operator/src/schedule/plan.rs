@@ -5,11 +5,11 @@ use kube::ResourceExt;
 use lifebuoy_api::{
     Backup, ConcurrencyPolicy, ConditionType, Reason, Schedule, is_true, time::from_kube,
 };
-use lifebuoy_engine::selection::Selector;
+use lifebuoy_engine::{retention::Rules, selection::Selector};
 
 use super::{
     due::{Decision, backup_name, due},
-    keep,
+    history::history,
     timetable::Timetable,
 };
 use crate::backup::ended;
@@ -22,6 +22,14 @@ const NAME_BYTES_MAX: usize = 52;
 #[derive(Debug)]
 pub(crate) struct Valid {
     timetable: Timetable,
+    rules: Rules,
+}
+
+impl Valid {
+    /// Which recovery points are kept.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
 }
 
 /// Parses what a schema cannot say no to.
@@ -40,7 +48,8 @@ pub(crate) fn validate(schedule: &Schedule, now: DateTime<Utc>) -> Result<Valid,
     Selector::parse(selection, "spec.template.spec.selection")
         .map_err(|error| error.to_string())?;
     let timetable = Timetable::parse(&schedule.spec.cron, &schedule.spec.time_zone, now)?;
-    Ok(Valid { timetable })
+    let rules = Rules::new(&schedule.spec.retention, timetable.zone());
+    Ok(Valid { timetable, rules })
 }
 
 /// What is to be done.
@@ -82,7 +91,7 @@ pub(crate) fn plan<'a>(
         .filter(|backup| is_active(backup))
         .collect();
     let limit = |value: i64| usize::try_from(value).unwrap_or(0);
-    let history = keep::history(
+    let history = history(
         backups,
         limit(spec.successful_backups_history_limit),
         limit(spec.failed_backups_history_limit),

@@ -9,9 +9,11 @@ use std::{
 
 use kube::ResourceExt;
 use lifebuoy_api::{Access, Backup, Schedule};
-use lifebuoy_engine::point::points;
+use lifebuoy_engine::{
+    point::points,
+    retention::{Lineage, Rules},
+};
 
-use super::keep::forgettable;
 use crate::{context::Context, error::sentence, recovery_point};
 
 /// Of each Schedule, what was considered last: nothing is listed again unless
@@ -47,10 +49,15 @@ impl Retained {
     }
 }
 
-pub(crate) async fn keep(context: &Context, schedule: &Schedule, backups: &[Backup]) {
-    let Some(keep_last) = schedule.spec.retention.keep_last else {
+pub(crate) async fn keep(
+    context: &Context,
+    schedule: &Schedule,
+    rules: &Rules,
+    backups: &[Backup],
+) {
+    if rules.is_empty() {
         return;
-    };
+    }
     let now = Considered {
         generation: schedule.metadata.generation,
         snapshots: backups
@@ -62,19 +69,13 @@ pub(crate) async fn keep(context: &Context, schedule: &Schedule, backups: &[Back
     if now.snapshots.is_empty() || !context.retained.is_new(&uid, &now) {
         return;
     }
-    match forget(
-        context,
-        schedule,
-        usize::try_from(keep_last).unwrap_or(usize::MAX),
-    )
-    .await
-    {
+    match forget(context, schedule, rules).await {
         Ok(()) => context.retained.remember(uid, now),
         Err(message) => tracing::warn!("cannot forget what is not kept: {message}"),
     }
 }
 
-async fn forget(context: &Context, schedule: &Schedule, keep_last: usize) -> Result<(), String> {
+async fn forget(context: &Context, schedule: &Schedule, rules: &Rules) -> Result<(), String> {
     let said = |error: lifebuoy_engine::Error| sentence(&error, error.hint().as_deref());
     let namespace = schedule.namespace().unwrap_or_default();
     let name = &schedule.spec.template.spec.repository;
@@ -88,12 +89,9 @@ async fn forget(context: &Context, schedule: &Schedule, keep_last: usize) -> Res
     }
     let cluster = context.cluster().await.map_err(said)?;
     let listed = points(&opened.repo).await.map_err(said)?;
-    let gone = forgettable(&listed, cluster, &schedule.name_any(), keep_last);
+    let gone = rules.forgettable(&Lineage::of(&listed, cluster, &schedule.name_any()));
+    let reason = format!("the retention of Schedule {}: {rules}", schedule.name_any());
     for session in &gone {
-        let reason = format!(
-            "the Schedule {} keeps the last {keep_last}",
-            schedule.name_any()
-        );
         opened
             .repo
             .forget(*session, &reason)

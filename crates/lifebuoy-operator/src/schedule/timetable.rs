@@ -46,6 +46,11 @@ impl Timetable {
         Ok(timetable)
     }
 
+    /// The zone in which it ticks.
+    pub(crate) fn zone(&self) -> Tz {
+        self.zone
+    }
+
     /// The first tick after `at`. A tick in the hour that the clocks skip comes
     /// right after it; one in the hour that comes twice comes once.
     pub(crate) fn next_after(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {

@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     KdfCost,
     format::Features,
+    generation::PartKind,
     keyslot::wrap,
     record::{PackEntry, Purpose},
 };
@@ -83,9 +84,18 @@ fn the_seeds_are_read_by_the_parsers_they_are_for() {
                 (0, plain) => OpenBody::decode(plain).is_ok(),
                 (1, plain) => EndBody::decode(plain).is_ok(),
                 (2, plain) => decode_forget(plain).is_ok(),
+                (4, plain) => decode_plan(plain).is_ok(),
+                (5, plain) => decode_final(plain).is_ok(),
+                (6, plain) => RunBody::decode(plain).is_ok(),
+                (7, plain) => decode_packs_part(plain).is_ok(),
+                (8, plain) => decode_rely_part(plain).is_ok(),
+                (9, plain) => Claim::decode(plain).is_ok(),
                 (_, plain) => decode_beat(plain).is_ok(),
             },
-            "index_body" => IndexBody::decode(&input).is_ok(),
+            "index_body" => {
+                let of = |layout| IndexBody::decode(layout, &input).is_ok();
+                of(LAYOUT) || of(LAYOUT_2)
+            }
             "pack_object" => sound(Name::Pack(PACK), &input),
             "pack_trailer" => ChunkEntry::decode_all(&mut Fields::new(&input)).is_ok(),
             "pack_chunk" => {
@@ -122,7 +132,7 @@ fn seeds() -> Vec<Seed> {
         let rng = &mut StdRng::seed_from_u64(1);
         let object = shared()
             .records()
-            .seal(&name.key(), of, &plain, rng)
+            .seal(&name.key(), of, layout_of(of, &plain), &plain, rng)
             .unwrap();
         let kind_name = format!("{of:?}").to_lowercase();
         let input = [&[kind][..], &object].concat();
@@ -151,6 +161,12 @@ fn names() -> Vec<Seed> {
             }),
         ),
         ("probe", Name::Probe([8; 16])),
+        ("plan", Name::Plan(7)),
+        ("final", Name::Final(7)),
+        ("run", Name::Run(7)),
+        ("part", Name::RunPart(PART)),
+        ("pin", Name::Pin(SESSION, 2)),
+        ("keeper", Name::Keeper(3)),
     ];
     let of = |(name, of): (&str, Name)| seed("object_name", name, of.key());
     all.into_iter().map(of).collect()
@@ -163,7 +179,7 @@ fn format_and_slots() -> Vec<Seed> {
             read_only,
             must_know,
         };
-        encode_format(&FORMAT.key(), REPOSITORY, features, &shared().keys)
+        encode_format(&FORMAT.key(), LAYOUT, REPOSITORY, features, &shared().keys)
     };
     let passphrase = Passphrase::new(PASSPHRASE).unwrap();
     let slot = wrap(
@@ -202,7 +218,21 @@ fn end_body(summary: &'static [u8]) -> Vec<u8> {
     body.encode()
 }
 
+/// The newer layout of an index is longer by its list of packs.
+fn layout_of(kind: ObjectType, plain: &[u8]) -> u16 {
+    let old = kind == ObjectType::Index && IndexBody::decode(LAYOUT, plain).is_ok();
+    if kind == ObjectType::Index && !old {
+        LAYOUT_2
+    } else {
+        first_layout(kind)
+    }
+}
+
 fn index(packs: u32, chunks: u32) -> Vec<u8> {
+    index_that_relies(packs, chunks, None).encode()
+}
+
+fn index_that_relies(packs: u32, chunks: u32, relies: Option<Vec<PackName>>) -> IndexBody {
     let chunk = |n: u32| ChunkEntry {
         id: ChunkId::from_bytes([n as u8; 32]),
         codec: if n.is_multiple_of(2) {
@@ -224,11 +254,42 @@ fn index(packs: u32, chunks: u32) -> Vec<u8> {
         commitment: [7; 32],
         chunks: (0..chunks).map(|n| chunk(number * chunks + n)).collect(),
     };
-    let body = IndexBody {
+    IndexBody {
         random: RANDOM,
         packs: (0..packs).map(pack).collect(),
-    };
-    body.encode()
+        relies,
+    }
+}
+
+fn plan() -> Plan {
+    Plan {
+        condemned: [PACK].into(),
+        forgets: [SESSION].into(),
+    }
+}
+
+fn last() -> Final {
+    Final {
+        packs: [PACK].into(),
+    }
+}
+
+fn run() -> RunBody {
+    RunBody {
+        live: [SESSION].into(),
+        parts: vec![(PartKind::Packs, PART), (PartKind::Relied, PART)],
+    }
+}
+
+fn packs_part() -> Vec<u8> {
+    encode_packs_part(&[(SESSION, index_that_relies(2, 3, None))])
+}
+
+fn claim() -> Claim {
+    Claim {
+        cluster: CLUSTER,
+        nonce: [6; 16],
+    }
 }
 
 fn bodies() -> Vec<Seed> {
@@ -247,6 +308,21 @@ fn bodies() -> Vec<Seed> {
         record(2, "forget", encode_forget("von Hand, für immer")),
         record(2, "forget-padded", padded),
         record(3, "beat", encode_beat(42)),
+        record(4, "plan", encode_plan(&plan())),
+        record(5, "final", encode_final(&last())),
+        record(6, "run", run().encode()),
+        record(7, "part-of-packs", packs_part()),
+        record(
+            8,
+            "part-of-relied",
+            encode_rely_part(&[(SESSION, vec![PACK])]),
+        ),
+        record(9, "keeper", claim().encode()),
+        seed(
+            "index_body",
+            "that-relies",
+            index_that_relies(2, 2, Some(vec![PACK])).encode(),
+        ),
         seed("index_body", "empty", index(0, 0)),
         seed("index_body", "one", index(1, 1)),
         seed("index_body", "some", index(3, 7)),
@@ -254,7 +330,7 @@ fn bodies() -> Vec<Seed> {
 }
 
 /// The records of `record_object`, in the order of the byte that chooses one.
-fn records() -> [(Name, ObjectType, Vec<u8>); 5] {
+fn records() -> [(Name, ObjectType, Vec<u8>); 11] {
     [
         (
             Name::Open(CLUSTER, 0, SESSION),
@@ -273,6 +349,16 @@ fn records() -> [(Name, ObjectType, Vec<u8>); 5] {
             encode_forget("old"),
         ),
         (Name::Beat(SESSION, 1), ObjectType::Beat, encode_beat(1)),
+        (Name::Plan(1), ObjectType::Plan, encode_plan(&plan())),
+        (Name::Final(1), ObjectType::Final, encode_final(&last())),
+        (Name::Run(1), ObjectType::Run, run().encode()),
+        (Name::RunPart(PART), ObjectType::RunPart, packs_part()),
+        (
+            Name::Pin(SESSION, 1),
+            ObjectType::Pin,
+            encode_forget("kept"),
+        ),
+        (Name::Keeper(1), ObjectType::Keeper, claim().encode()),
     ]
 }
 

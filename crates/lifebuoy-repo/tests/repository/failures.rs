@@ -53,7 +53,7 @@ async fn opening_the_wrong_thing_says_what_it_is() {
         .await
         .unwrap();
     store
-        .put(&Path::from("format/2"), format.into())
+        .put(&Path::from("format/3"), format.into())
         .await
         .unwrap();
     let newer = open(store).await.unwrap_err();
@@ -146,6 +146,15 @@ async fn credentials_that_read_and_do_not_write_are_told_apart() {
         }
     ));
     insta::assert_snapshot!(told(&denied));
+}
+
+/// As clouds answer to credentials that may create and not replace: a create of
+/// what is there is denied, and must not look like credentials that only read.
+#[tokio::test]
+async fn an_object_that_may_not_be_replaced_is_one_that_exists() {
+    let store = FaultyStore::new(Arc::default());
+    store.deny_replacing();
+    lifebuoy_repo::contract::check_store(store).await.unwrap();
 }
 
 #[test]

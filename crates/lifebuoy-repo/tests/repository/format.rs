@@ -128,6 +128,7 @@ async fn a_second_reader_accounts_for_every_byte() {
         .map(|(key, bytes)| (key, bytes.to_vec()))
         .collect();
     let bucket = read_bucket(&all, "correct horse battery staple").unwrap();
+    assert_eq!(bucket.objects["format"], 2);
     assert_eq!(bucket.objects.len(), 9, "{:?}", bucket.objects);
     assert_eq!(bucket.fenced.len(), 1);
     assert_eq!(bucket.chunks.len(), 40 + 2);

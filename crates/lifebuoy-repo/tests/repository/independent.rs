@@ -48,7 +48,7 @@ pub(crate) fn read_bucket(objects: &BTreeMap<String, Vec<u8>>, passphrase: &str)
             .ok_or(format!("{key} is not in the table"))?;
         let read = match first {
             "format" => format_object(&keys, key, bytes),
-            "keys" => header(bytes, 2),
+            "keys" => header(bytes, 2, 1),
             "open" => open(&keys, key, bytes),
             "end" => end(&keys, key, rest, bytes, &mut bucket),
             "index" => index(&keys, key, bytes, &mut bucket),
@@ -94,8 +94,9 @@ fn number(bytes: &[u8], at: usize) -> Read<usize> {
     Ok(u32::from_le_bytes(part(bytes, at)?) as usize)
 }
 
-fn header(bytes: &[u8], kind: u8) -> Read<()> {
-    let mut expected = b"LIFEBUOY\x01\x00\x00\x00\x00\x00\x00\x00".to_vec();
+fn header(bytes: &[u8], kind: u8, layout: u8) -> Read<()> {
+    let mut expected = b"LIFEBUOY\x00\x00\x00\x00\x00\x00\x00\x00".to_vec();
+    expected[8] = layout;
     expected[10] = kind;
     check(bytes.starts_with(&expected), "the header is wrong")
 }
@@ -165,7 +166,8 @@ fn unlock(objects: &BTreeMap<String, Vec<u8>>, passphrase: &str) -> Read<Keys> {
 }
 
 fn format_object(keys: &Keys, key: &str, bytes: &[u8]) -> Read<()> {
-    header(bytes, 1)?;
+    let version = key.strip_prefix("format/").and_then(|n| n.parse().ok());
+    header(bytes, 1, version.ok_or("the key is wrong")?)?;
     check(bytes.len() == 128, "it is not 128 bytes long")?;
     check(bytes[32..56] == [0; 24], "feature bits are set")?;
     check(bytes[56..64] == [0, 1, 0, 0, 0, 0, 0, 0], "algorithms")?;
@@ -182,7 +184,8 @@ fn format_object(keys: &Keys, key: &str, bytes: &[u8]) -> Read<()> {
 
 /// The padded body of a record.
 fn record(keys: &Keys, key: &str, kind: u8, bytes: &[u8]) -> Read<Vec<u8>> {
-    header(bytes, kind)?;
+    // What a session relies on is in the index since format 2.
+    header(bytes, kind, if kind == 5 { 2 } else { 1 })?;
     let salt: [u8; 32] = part(bytes, 16)?;
     let [aead, commitment, nonce_key] =
         expand(&keys.record, &[b"lifebuoy/1/record", &[kind], &salt])?;
@@ -248,7 +251,8 @@ fn index(keys: &Keys, key: &str, bytes: &[u8], bucket: &mut Bucket) -> Read<()> 
             at += 41;
         }
     }
-    padding(&body, at, 256)
+    let relied = number(&body, at)?;
+    padding(&body, at + 4 + relied * 21, 256)
 }
 
 fn forget(keys: &Keys, key: &str, bytes: &[u8]) -> Read<()> {
@@ -314,7 +318,7 @@ fn pack(keys: &Keys, rest: &str, bytes: &[u8], bucket: &mut Bucket) -> Read<()> 
     let expected = format!("{:02x}", (usize::from(id[0]) + n as usize) % 256);
     check(spread == expected, "the spread is wrong")?;
     let kind = if suffix == "data" { 16 } else { 17 };
-    header(bytes, kind)?;
+    header(bytes, kind, 1)?;
     check(
         bytes.len().is_multiple_of(4096) && bytes.len() <= 16_777_216,
         "the length",

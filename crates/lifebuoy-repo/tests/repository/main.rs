@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly")]
 
+mod check;
+mod collect;
 mod contract;
 mod damage;
 mod failures;
 mod format;
 mod independent;
 mod mutations;
+mod repair;
 mod sessions;
 mod support;

@@ -5,16 +5,17 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream, stream::BoxStream};
 use lifebuoy_repo::{
-    ChunkId, ChunkKind, ClusterKey, Error, KdfCost, Passphrase, Purpose, Repository, SessionId,
-    SessionRequest, Snapshot,
+    ChunkId, ChunkKind, ClusterKey, CollectOptions, Contents, Error, KdfCost, Link, Passphrase,
+    Purpose, Repository, Role, SessionId, SessionRequest, Snapshot,
 };
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -52,6 +53,7 @@ pub(crate) struct FaultyStore {
     inner: Arc<InMemory>,
     calls: AtomicUsize,
     puts: AtomicUsize,
+    denies_replacing: AtomicBool,
     plan: Mutex<(Calls, Fault)>,
     put_error: Mutex<Option<object_store::Error>>,
     after_list: Mutex<Option<Vec<(String, Bytes)>>>,
@@ -62,6 +64,7 @@ enum Kind {
     Put,
     Get,
     List,
+    Delete,
 }
 
 impl FaultyStore {
@@ -72,6 +75,7 @@ impl FaultyStore {
             inner,
             calls: 0.into(),
             puts: 0.into(),
+            denies_replacing: false.into(),
             plan,
             put_error,
             after_list: Mutex::default(),
@@ -88,6 +92,12 @@ impl FaultyStore {
     /// The next put fails with this error.
     pub(crate) fn fail_puts_with(&self, error: object_store::Error) {
         *self.put_error.lock().unwrap() = Some(error);
+    }
+
+    /// From now on the store says that permission is denied to put an object that
+    /// is there, whatever the put asks for.
+    pub(crate) fn deny_replacing(&self) {
+        self.denies_replacing.store(true, Ordering::SeqCst);
     }
 
     /// As soon as the next listing was made, somebody else puts these objects.
@@ -154,6 +164,10 @@ impl ObjectStore for FaultyStore {
         if let Some(error) = self.put_error.lock().unwrap().take() {
             return Err(error);
         }
+        let denies = self.denies_replacing.load(Ordering::SeqCst);
+        if denies && self.inner.head(location).await.is_ok() {
+            return Err(error(Fault::Denied));
+        }
         match self.fault(Kind::Put) {
             None => self.inner.put_opts(location, payload, options).await,
             Some(Fault::After) => {
@@ -185,9 +199,20 @@ impl ObjectStore for FaultyStore {
 
     fn delete_stream(
         &self,
-        _: BoxStream<'static, object_store::Result<Path>>,
+        paths: BoxStream<'static, object_store::Result<Path>>,
     ) -> BoxStream<'static, object_store::Result<Path>> {
-        panic!("the repository deletes nothing")
+        match self.fault(Kind::Delete) {
+            None => self.inner.delete_stream(paths),
+            Some(Fault::After) => {
+                let inner = Arc::clone(&self.inner);
+                let deleted = async move {
+                    let _: Vec<_> = inner.delete_stream(paths).collect().await;
+                    Err(error(Fault::After))
+                };
+                stream::once(deleted).boxed()
+            }
+            Some(fault) => stream::once(async move { Err(error(fault)) }).boxed(),
+        }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
@@ -291,6 +316,39 @@ pub(crate) async fn restore(
         chunks.push(chunk?.1);
     }
     Ok(chunks)
+}
+
+/// What the roots of [`backup`] lead to.
+pub(crate) struct Listing;
+
+impl Contents for Listing {
+    fn links(&self, _: Role, plain: &[u8]) -> Result<Vec<Link>, String> {
+        let text = std::str::from_utf8(plain).map_err(|error| error.to_string())?;
+        let ids = text
+            .lines()
+            .skip(1)
+            .map(|id| id.parse().map(Link::Contents));
+        ids.collect::<Result<_, _>>()
+            .map_err(|error| format!("{error}"))
+    }
+
+    fn lineage(&self, _: &[u8]) -> Result<Vec<u8>, String> {
+        Ok(Vec::new())
+    }
+}
+
+/// Options of a collection that waits for nobody and honours everything.
+pub(crate) fn at_once() -> CollectOptions {
+    CollectOptions {
+        delete: true,
+        grace: Duration::ZERO,
+        keep_at_least: 0,
+        delete_percent_max: 100,
+        stall: Duration::ZERO,
+        poll: Duration::from_millis(1),
+        objects_max: 1,
+        bytes_min: 1,
+    }
 }
 
 /// All objects of a store.

@@ -14,6 +14,26 @@ pub(crate) enum PointCommand {
     List(ListPoints),
     /// Show what a recovery point holds, type by type.
     Describe(DescribePoint),
+    /// Pin a recovery point: no retention forgets it. Works direct.
+    Pin(MarkPoint),
+    /// Take the pin of a recovery point back. Works direct.
+    Unpin(MarkPoint),
+    /// Forget a recovery point. Works direct.
+    ///
+    /// It can be restored no more. Its data stays until the keeper of the repository collects
+    /// garbage, not before the grace of forgetting has passed.
+    Forget(MarkPoint),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MarkPoint {
+    /// The snapshot, or the first eight or more digits of it.
+    pub(crate) point: String,
+    /// Why, for those who come later.
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 }
 
 #[derive(Args, Debug)]

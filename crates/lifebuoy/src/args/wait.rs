@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use lifebuoy_api::{ParseTimeSpanError, TimeSpan};
 
 #[derive(Args, Debug, Clone, Copy)]
 #[command(next_help_heading = "Waiting")]
@@ -17,33 +18,13 @@ pub(crate) struct WaitArgs {
     pub(crate) timeout: Option<Duration>,
 }
 
-/// Parses whole numbers with units in falling order: `90s`, `1h30m`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    const WAY_OUT: &str = "expected a time such as 90s, 10m or 1h30m";
-    let mut seconds: u64 = 0;
-    let mut rest = text;
-    let mut smallest = u64::MAX;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or(WAY_OUT)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| WAY_OUT)?;
-        let unit = match rest.as_bytes()[digits] {
-            b'h' => 3600,
-            b'm' => 60,
-            b's' => 1,
-            _ => return Err(WAY_OUT.to_owned()),
-        };
-        if unit >= smallest {
-            return Err(WAY_OUT.to_owned());
-        }
-        smallest = unit;
-        let part = number.checked_mul(unit).ok_or("too long")?;
-        seconds = seconds.checked_add(part).ok_or("too long")?;
-        rest = &rest[digits + 1..];
+/// A time that is not nothing.
+fn parse_duration(text: &str) -> Result<Duration, ParseTimeSpanError> {
+    let time = text.parse::<TimeSpan>()?.duration();
+    if time.is_zero() {
+        return Err(ParseTimeSpanError);
     }
-    if seconds == 0 {
-        return Err(WAY_OUT.to_owned());
-    }
-    Ok(Duration::from_secs(seconds))
+    Ok(time)
 }
 
 #[cfg(test)]

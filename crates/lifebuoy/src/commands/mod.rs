@@ -2,6 +2,7 @@
 //! what came of it.
 
 mod backup;
+mod care;
 mod operator;
 mod point;
 mod repo;

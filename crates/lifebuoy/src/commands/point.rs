@@ -10,7 +10,7 @@ use lifebuoy_engine::{
 use serde_json::{Value, json};
 
 use crate::{
-    args::{ClusterArgs, Format, ListPoints, PointCommand, StoreArgs},
+    args::{ClusterArgs, Format, ListPoints, MarkPoint, PointCommand, StoreArgs},
     cluster::Cluster,
     direct,
     error::Error,
@@ -25,6 +25,9 @@ pub(crate) async fn run(
     terminal: Terminal,
 ) -> Result<Exit, Error> {
     match command {
+        PointCommand::Pin(mark) => set_mark(&mark, Mark::Pinned, terminal).await,
+        PointCommand::Unpin(mark) => set_mark(&mark, Mark::Unpinned, terminal).await,
+        PointCommand::Forget(mark) => set_mark(&mark, Mark::Forgotten, terminal).await,
         PointCommand::List(list) => match store::way_here(&list.store, list.repository.is_some()) {
             Way::Operator => mirrored(args, &list, terminal).await,
             Way::Direct(url) => stored(&list, &url, terminal).await,
@@ -48,6 +51,43 @@ pub(crate) async fn run(
             }
         },
     }
+}
+
+/// What is to be remembered of a point.
+#[derive(Clone, Copy)]
+enum Mark {
+    Pinned,
+    Unpinned,
+    Forgotten,
+}
+
+async fn set_mark(args: &MarkPoint, mark: Mark, terminal: Terminal) -> Result<Exit, Error> {
+    let repo = store::open(&args.store, &store::direct_only(&args.store)?).await?;
+    let point = direct::find(&repo, &args.point).await?;
+    let session = point.snapshot.session;
+    let word = match mark {
+        Mark::Pinned => {
+            repo.pin(session, &args.reason).await?;
+            "pinned"
+        }
+        Mark::Unpinned => {
+            repo.unpin(session, &args.reason).await?;
+            "unpinned"
+        }
+        Mark::Forgotten if point.snapshot.pinned => {
+            return Err(Error::Refused {
+                what: "forgetting".to_owned(),
+                message: format!("recovery point {session} is pinned"),
+                hint: "take the pin back first: `lifebuoy recoverypoint unpin`".to_owned(),
+            });
+        }
+        Mark::Forgotten => {
+            repo.forget(session, &args.reason).await?;
+            "forgotten"
+        }
+    };
+    terminal.print(&format!("recoverypoint {session} {word}"))?;
+    Ok(Exit::Done)
 }
 
 /// What the cluster mirrors.

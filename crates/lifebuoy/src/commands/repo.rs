@@ -9,6 +9,7 @@ use lifebuoy_engine::point::points;
 use lifebuoy_repo::{Access, KdfCost, Repository as Opened, StoreAbilities};
 use serde_json::{Value, json};
 
+use super::care;
 use crate::{
     args::{ClusterArgs, Format, RepoCommand, RepoStatus, StoreArgs},
     cluster::Cluster,
@@ -31,6 +32,10 @@ pub(crate) async fn run(
                 Way::Direct(url) => straight(&status, &url, terminal).await,
             }
         }
+        RepoCommand::Check(check) => care::check(&check, terminal).await,
+        RepoCommand::Repair(check) => care::repair(&check, terminal).await,
+        RepoCommand::Upgrade(upgrade) => care::upgrade(&upgrade, terminal).await,
+        RepoCommand::Collect(collect) => care::collect(&collect, terminal).await,
         RepoCommand::Suspend(named) => switch(args, &named.name, true, terminal).await,
         RepoCommand::Resume(named) => switch(args, &named.name, false, terminal).await,
     }

@@ -11,7 +11,7 @@ use lifebuoy_engine::{
     point,
     selection::{Glob, Selector},
 };
-use lifebuoy_repo::{Purpose, Repository, SessionId, SessionRequest};
+use lifebuoy_repo::{Purpose, Repository, SessionId, SessionRequest, Writer};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -49,13 +49,8 @@ pub(crate) async fn save(
         uid,
     };
     refuse_conflict(repo, &cluster).await?;
-    let session = SessionRequest {
-        id: SessionId::random(&mut rand::rng()),
-        cluster: repo.cluster_key(&cluster.uid),
-        purpose: Purpose::Backup,
-        label: Bytes::from(format!("lifebuoy backup create {}", saving.name)),
-    };
-    let writer = Arc::new(repo.begin(session).await?);
+    let label = Bytes::from(format!("lifebuoy backup create {}", saving.name));
+    let writer = Arc::new(begin(repo, &cluster, label).await?);
     let only_warn = ONLY_WARN_GROUPS
         .iter()
         .map(|glob| Glob::parse(glob).map_err(lifebuoy_engine::Error::Internal));
@@ -81,6 +76,23 @@ pub(crate) async fn save(
         Err(error) => {
             writer.abandon().await;
             Err(error.into())
+        }
+    }
+}
+
+/// Begins a session; under another id, if a garbage collection begins meanwhile.
+async fn begin(repo: &Repository, cluster: &PointCluster, label: Bytes) -> Result<Writer, Error> {
+    loop {
+        let id = SessionId::random(&mut rand::rng());
+        let session = SessionRequest {
+            id,
+            cluster: repo.cluster_key(&cluster.uid),
+            purpose: Purpose::Backup,
+            label: label.clone(),
+        };
+        match repo.begin(session).await {
+            Err(lifebuoy_repo::Error::Outdated { .. }) => {}
+            begun => return Ok(begun?),
         }
     }
 }

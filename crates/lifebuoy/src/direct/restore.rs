@@ -29,6 +29,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A recovery point that is open, and the rules to restore it by.
 pub(crate) struct Opened {
+    repo: Repository,
     archive: Archive,
     rules: Rules,
     spec: RestoreSpec,
@@ -65,6 +66,7 @@ impl Opened {
         };
         let archive = Archive::open(repo, point.snapshot.session).await?;
         Ok(Self {
+            repo: repo.clone(),
             archive,
             rules,
             spec,
@@ -124,7 +126,12 @@ impl Run {
         self.check(digest)?;
         let progress = RestoreProgress::default();
         let options = ApplyOptions::new(self.uid.clone());
-        let Opened { archive, rules, .. } = &self.opened;
+        let Opened {
+            repo,
+            archive,
+            rules,
+            ..
+        } = &self.opened;
         let work = apply(
             &self.client,
             archive,
@@ -134,7 +141,13 @@ impl Run {
             &progress,
             cancel,
         );
-        Ok(watch(work, &progress, terminal).await?)
+        let cluster = cluster_uid(&self.client).await?;
+        let hold = point::hold(repo, archive.point.snapshot.session, &cluster).await?;
+        let done = watch(work, &progress, terminal).await;
+        if let Some(hold) = hold {
+            hold.release().await;
+        }
+        Ok(done?)
     }
 
     fn check(&self, digest: Option<&str>) -> Result<(), Error> {

@@ -1,0 +1,110 @@
+//! What the chunks of archives lead to, for the repository's own walks: garbage
+//! collection, checks, repair. Whatever a chunk of an archive may ever refer to is
+//! named here, or it would be collected.
+
+use lifebuoy_repo::{ChunkId, Contents, Described, Fate, Link, Role};
+
+use super::{
+    Manifest,
+    node::{Node, Segment},
+};
+use crate::point::PointSummary;
+
+const NODE: Role = Role(1);
+
+/// What the snapshots of backups hold, to one who collects garbage.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ArchiveContents;
+
+impl Contents for ArchiveContents {
+    fn links(&self, role: Role, plain: &[u8]) -> Result<Vec<Link>, String> {
+        match role {
+            Role::ROOT => {
+                let manifest = Manifest::from_bytes(plain).map_err(|error| error.to_string())?;
+                let trees = manifest.types.iter().filter_map(|record| record.tree);
+                Ok(trees.map(|tree| Link::Node(tree, NODE)).collect())
+            }
+            NODE => Ok(match Node::decode(plain)? {
+                Node::Leaf(segments) => {
+                    let columns = segments.iter().flat_map(|s| [s.stable, s.volatile]);
+                    columns.map(Link::Contents).collect()
+                }
+                Node::Inner(_, children) => {
+                    let nodes = children.iter().map(|child| child.node);
+                    nodes.map(|node| Link::Node(node, NODE)).collect()
+                }
+            }),
+            Role(other) => Err(format!("an archive has no chunks of role {other}")),
+        }
+    }
+
+    fn lineage(&self, summary: &[u8]) -> Result<Vec<u8>, String> {
+        let summary = PointSummary::from_bytes(summary).map_err(|error| error.to_string())?;
+        Ok(summary.schedule.into_bytes())
+    }
+
+    /// A manifest has no name; what is below it is called by its type.
+    fn describe(
+        &self,
+        role: Role,
+        plain: &[u8],
+        name: &str,
+        fate: &dyn Fn(&ChunkId) -> Fate,
+    ) -> Described {
+        let mut found = Described::default();
+        let mut below = |id: ChunkId, lost: String, torn: &str| match fate(&id) {
+            Fate::Whole => {}
+            Fate::Torn => found.torn.push((id, torn.to_owned())),
+            Fate::Lost => found.lost.push(lost),
+        };
+        if role == Role::ROOT {
+            let types = Manifest::from_bytes(plain).map(|manifest| manifest.types);
+            for record in types.unwrap_or_default() {
+                let name = record.id().to_string();
+                if let Some(tree) = record.tree {
+                    below(
+                        tree,
+                        format!("{name}: all {} objects", record.objects),
+                        &name,
+                    );
+                }
+            }
+            return found;
+        }
+        match Node::decode(plain) {
+            Ok(Node::Inner(_, children)) => {
+                for child in children {
+                    let lost = format!("{name}: {} objects from {} on", child.objects, child.first);
+                    below(child.node, lost, name);
+                }
+            }
+            Ok(Node::Leaf(segments)) => {
+                for segment in segments {
+                    found.lost.append(&mut lost_of(&segment, name, fate));
+                }
+            }
+            // The walk names a node that makes no sense.
+            Err(_) => {}
+        }
+        found
+    }
+}
+
+/// The objects of a segment, if a column of it is lost. Without the volatile one an
+/// object can be restored but for its status: that is not in full.
+fn lost_of(segment: &Segment, name: &str, fate: &dyn Fn(&ChunkId) -> Fate) -> Vec<String> {
+    let Segment {
+        stable,
+        volatile,
+        entries,
+    } = segment;
+    let what = match (fate(stable), fate(volatile)) {
+        (Fate::Whole, Fate::Whole) => return Vec::new(),
+        (Fate::Whole, _) => " (its status)",
+        _ => "",
+    };
+    let objects = entries.iter();
+    objects
+        .map(|entry| format!("{name} {}{what}", entry.key))
+        .collect()
+}

@@ -1,0 +1,227 @@
+//! The care of repositories: what nothing needs is collected, and what is stored
+//! is checked, by one cluster at a time. Which one, is agreed on in the bucket;
+//! nothing depends on it but that work is not done twice. Every round can be
+//! stopped anywhere.
+
+mod duty;
+mod round;
+mod told;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use kube::{Api, ResourceExt, api::ListParams, core::DeserializeGuard};
+use lifebuoy_api::{
+    self as api, Access, Collect, ConditionType, RepositoryStatus, is_true, time::from_kube,
+};
+use lifebuoy_repo::{Error as RepoError, Repository, Term};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{context::Context, repository::OpenError};
+use duty::{Duty, Watched, duty};
+use round::Round;
+pub(crate) use told::Told;
+
+/// How often it is looked whether something is to be done.
+const TICK: Duration = Duration::from_secs(5);
+
+/// What is known of the care of each repository, by the uid of its object.
+#[derive(Default)]
+pub(crate) struct Care {
+    known: Mutex<HashMap<String, Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    watched: Option<Watched>,
+    /// When the last round began.
+    began: Option<Instant>,
+    told: Told,
+}
+
+impl Care {
+    // A poisoned lock means that a thread panicked between two changes of the
+    // map, each of which leaves it whole.
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds to a status what the last rounds found.
+    pub(crate) fn tell(
+        &self,
+        repository: &api::Repository,
+        now: chrono::DateTime<chrono::Utc>,
+        status: &mut RepositoryStatus,
+    ) {
+        let uid = repository.uid().unwrap_or_default();
+        if let Some(known) = self.known().get(&uid) {
+            known
+                .told
+                .add_to(status, repository.metadata.generation, now);
+        }
+    }
+}
+
+/// Cares for the Repositories of the operator's own namespace, until `stop`.
+pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
+    let mut rounds: HashMap<String, JoinHandle<()>> = HashMap::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(TICK) => {}
+        }
+        rounds.retain(|_, round| !round.is_finished());
+        for repository in repositories(&context).await {
+            let uid = repository.uid().unwrap_or_default();
+            if rounds.contains_key(&uid) || !is_due(&context, &repository) {
+                continue;
+            }
+            let context = context.clone();
+            let care = async move { care_for(&context, &repository).await };
+            rounds.insert(uid, tokio::spawn(care));
+        }
+    }
+    for round in rounds.into_values() {
+        round.abort();
+    }
+}
+
+async fn repositories(context: &Context) -> Vec<api::Repository> {
+    let objects: Api<DeserializeGuard<api::Repository>> =
+        Api::namespaced(context.client.clone(), &context.config.namespace);
+    match objects.list(&ListParams::default()).await {
+        Ok(listed) => listed.into_iter().filter_map(|one| one.0.ok()).collect(),
+        Err(error) => {
+            tracing::debug!(%error, "cannot list Repositories");
+            Vec::new()
+        }
+    }
+}
+
+fn interval(repository: &api::Repository) -> Duration {
+    repository.spec.maintenance.interval.duration()
+}
+
+/// Whether a round is due here, whoever keeps the repository.
+fn is_due(context: &Context, repository: &api::Repository) -> bool {
+    let status = repository.status.clone().unwrap_or_default();
+    if repository.spec.suspend || !is_true(&status.conditions, ConditionType::Ready) {
+        return false;
+    }
+    let uid = repository.uid().unwrap_or_default();
+    if let Some(began) = context.care.known().get(&uid).and_then(|known| known.began) {
+        return began.elapsed() >= interval(repository);
+    }
+    // Another process may have done it before this one started.
+    let last = status.last_collection.map(|last| from_kube(&last.time));
+    last.is_none_or(|last| {
+        let ago = (context.now() - last).to_std();
+        ago.map_or(true, |ago| ago >= interval(repository))
+    })
+}
+
+async fn care_for(context: &Context, repository: &api::Repository) {
+    let name = repository.name_any();
+    if let Err(error) = try_care_for(context, repository).await {
+        tracing::warn!(repository = name, "not cared for: {}", error.message());
+    }
+}
+
+async fn try_care_for(context: &Context, object: &api::Repository) -> Result<(), OpenError> {
+    let uid = object.uid().unwrap_or_default();
+    let opened = context
+        .repositories
+        .open(&context.client, object, false)
+        .await?;
+    let repo = &opened.repo;
+    let Ok(cluster) = context.cluster().await else {
+        return Ok(());
+    };
+    let own = repo.cluster_key(&cluster.uid);
+    let deletes = object.spec.maintenance.collect == Collect::Enabled
+        && object.spec.access == Access::ReadWrite;
+    if deletes {
+        let mut newest = repo.keeper().await?;
+        let watched = watch(context, &uid, newest);
+        match duty(newest, own, &watched, interval(object), Instant::now()) {
+            Duty::Rest => {
+                context.care.known().entry(uid).or_default().told =
+                    Told::kept_by(keeper_name(repo, object, newest));
+                return Ok(());
+            }
+            Duty::Claim => match repo.claim(newest, own).await {
+                Ok(term) => newest = Some(term),
+                Err(error) => return tell_refusal(context, object, &uid, error),
+            },
+        }
+        watch(context, &uid, newest);
+        if newest.is_some_and(|term| term.cluster != own) {
+            return Ok(());
+        }
+    }
+    context.care.known().entry(uid.clone()).or_default().began = Some(Instant::now());
+    let mut told = Round {
+        repository: repo,
+        cluster: own,
+        rules: &object.spec.maintenance,
+        deletes,
+        last: object.status.as_ref(),
+        clock: context.clock,
+    }
+    .run()
+    .await;
+    if deletes {
+        told.keeper = Some(cluster.name.clone());
+    }
+    context.metrics.cared_for(&object.name_any(), &told);
+    tracing::info!(repository = object.name_any(), "{}", told.summary());
+    context.care.known().entry(uid).or_default().told = told;
+    Ok(())
+}
+
+/// A credential or a format that does not let this cluster keep anything.
+fn tell_refusal(
+    context: &Context,
+    object: &api::Repository,
+    uid: &str,
+    error: RepoError,
+) -> Result<(), OpenError> {
+    if error.is_transient() {
+        return Err(error.into());
+    }
+    let mut known = context.care.known();
+    let known = known.entry(uid.to_owned()).or_default();
+    known.began = Some(Instant::now());
+    known.told = Told::refused(&error, (context.clock)());
+    tracing::warn!(repository = object.name_any(), %error, "cannot keep the repository");
+    Ok(())
+}
+
+/// Remembers since when the newest term is the newest.
+fn watch(context: &Context, uid: &str, newest: Option<Term>) -> Watched {
+    let mut known = context.care.known();
+    let known = known.entry(uid.to_owned()).or_default();
+    let watched = known.watched.filter(|watched| watched.term == newest);
+    let watched = watched.unwrap_or_else(|| Watched {
+        term: newest,
+        since: Instant::now(),
+    });
+    known.watched = Some(watched);
+    watched
+}
+
+/// The name of the cluster that holds a term, as far as its points tell.
+fn keeper_name(
+    repo: &Repository,
+    object: &api::Repository,
+    newest: Option<Term>,
+) -> Option<String> {
+    let clusters = object.status.as_ref().map(|status| &status.clusters)?;
+    let holder = newest?.cluster;
+    let found = clusters.iter().find(|c| repo.cluster_key(&c.uid) == holder);
+    found.map(|cluster| cluster.name.clone())
+}

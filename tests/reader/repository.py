@@ -1,0 +1,190 @@
+"""A repository in a store: sections 5 and 9 of docs/format.md.
+
+Opens it, gathers its objects by session, and finds chunks. Never writes.
+"""
+
+from collections import OrderedDict, namedtuple
+
+import repo_format as f
+from repo_format import Damaged, require
+
+PACKS_IN_MEMORY = 8
+
+Place = namedtuple("Place", "pack position offset entry random")
+
+
+class CannotOpen(Exception):
+    """There is no repository, or no way into it."""
+
+
+KNOWN_VERSIONS = (1,)
+
+
+def fetch(store, key):
+    """The bytes of an object that was listed."""
+    data = store.read(key)
+    require(data is not None, "is missing")
+    return data
+
+
+def unlock(store, passphrase, damaged, versions=KNOWN_VERSIONS):
+    """The keys of the repository. Damage on the way goes to `damaged(key, problem)`.
+
+    Raises `CannotOpen`.
+    """
+    objects = [key for key in map(f.parse_key, store.list()) if key]
+    formats = {key.n: key.text for key in objects if key.kind.name == "format"}
+    slots = [key.text for key in objects if key.kind.name == "slot"]
+    if not formats:
+        raise CannotOpen("there is no repository: no object below format/")
+    highest = max(formats)
+    if highest not in versions:
+        raise CannotOpen(f"the repository has format version {highest}, which is not known here")
+    try:
+        format_object = f.parse_format(fetch(store, formats[highest]), highest)
+    except Damaged as damage:
+        damaged(formats[highest], str(damage))
+        raise CannotOpen(f"{formats[highest]} is damaged") from None
+    master = _master(store, slots, format_object.repository, passphrase, damaged)
+    keys = f.Keys(master, format_object.repository)
+    if not f.same(f.keyed(keys.format, format_object.mac_input), format_object.mac):
+        damaged(formats[highest], "does not have the MAC of this repository: forged, or of another one")
+        raise CannotOpen(f"{formats[highest]} is not this repository's")
+    return keys
+
+
+def _master(store, slots, repository, passphrase, damaged):
+    tried = broken = 0
+    master = None
+    for key in slots:
+        try:
+            slot = f.parse_slot(fetch(store, key), key)
+            # Left over from an initialisation that lost a race: it counts for nothing.
+            if slot.repository != repository or tried == f.SLOTS_MAX:
+                continue
+            tried += 1
+            found = f.open_slot(slot, passphrase)
+            require(master in (None, found), "holds another master key than the other slots")
+            master = found
+        except f.WrongPassphrase:
+            continue
+        except Damaged as damage:
+            broken += 1
+            damaged(key, str(damage))
+    if master is not None:
+        return master
+    if broken:
+        raise CannotOpen("no key slot can be opened, and some are damaged")
+    raise CannotOpen("wrong passphrase" if tried else "no key slot below keys/ is of the repository of format/")
+
+
+class Session:
+    """All objects of one session."""
+
+    def __init__(self, session):
+        self.id = session
+        self.keys = {}  # every key by kind, whether the object could be read or not
+        self.opens, self.ends = {}, {}  # what could be read, by key
+        self.beats, self.packs = {}, {}  # beats by key, the keys of packs by number
+        self.index = self.forget = None
+
+    @property
+    def committed(self):
+        """The key of the end record and the record, if the session is committed."""
+        ends = list(self.ends.items())
+        return ends[0] if len(ends) == 1 and ends[0][1].outcome == f.COMMITTED else None
+
+    @property
+    def state(self):
+        if "end" not in self.keys:
+            return "open"
+        if not self.ends:
+            return "damaged"
+        return "committed" if self.committed else "fenced"
+
+
+class Repository:
+    """Sessions, snapshots and chunks. What cannot be read goes to `damaged(key, problem)`."""
+
+    def __init__(self, store, passphrase, damaged, versions=KNOWN_VERSIONS):
+        self.store, self.damaged = store, damaged
+        self.keys = unlock(store, passphrase, damaged, versions)
+        self.objects, self.ignored = [], []
+        self.sessions = {}
+        self._memory = OrderedDict()
+        for text in store.list():
+            key = f.parse_key(text)
+            if key is None:
+                self.ignored.append(text)
+                continue
+            self.objects.append(key)
+            if key.session:
+                self._gather(key)
+        self.places = self._places_by_index()
+
+    def _gather(self, key):
+        session = self.sessions.setdefault(key.session, Session(key.session))
+        session.keys.setdefault(key.kind.name, []).append(key)
+        if key.kind.name in ("data", "meta"):
+            session.packs.setdefault(key.n, []).append(key)
+            return
+        try:
+            body = f.open_record(self.keys, key, fetch(self.store, key.text))
+        except Damaged as damage:
+            self.damaged(key.text, str(damage))
+            return
+        if key.kind.name in ("index", "forget"):
+            setattr(session, key.kind.name, body)
+        else:
+            {"open": session.opens, "end": session.ends, "beat": session.beats}[key.kind.name][key] = body
+
+    def snapshots(self):
+        """Committed sessions, by cluster and sequence; ties by session id."""
+        found = [session for session in self.sessions.values() if session.committed]
+        return sorted(found, key=lambda s: (s.committed[0].cluster, s.committed[1].sequence, s.id))
+
+    def chunk(self, chunk_id):
+        """The plain bytes of a chunk, from the first pack that gives it."""
+        problem = f"chunk {chunk_id.hex()} is in no index"
+        for place in self.places.get(chunk_id, ()):
+            try:
+                pack = self._pack(place.pack)
+                require(pack.random == place.random, "has another session random than the index says")
+                return pack.chunk(place.position, place.offset, place.entry)
+            except Damaged as damage:
+                problem = f"chunk {chunk_id.hex()}: {place.pack.text} {damage}"
+        raise Damaged(problem)
+
+    def _pack(self, key):
+        if key.text not in self._memory:
+            self._memory[key.text] = f.Pack(self.keys, key, fetch(self.store, key.text))
+            if len(self._memory) > PACKS_IN_MEMORY:
+                self._memory.popitem(last=False)
+        return self._memory[key.text]
+
+    def _places_by_index(self):
+        """Where each chunk of a committed session is, by the index deltas."""
+        places = {}
+        for session in self.snapshots():
+            for pack in session.index.packs if session.index else ():
+                key = f.parse_key(f.pack_key(session.id, pack.n, pack.number))
+                offset = f.PACK_HEAD
+                for position, entry in enumerate(pack.entries):
+                    place = Place(key, position, offset, entry, session.index.random)
+                    places.setdefault(entry.id, []).append(place)
+                    offset += entry.stored
+        return places
+
+    def find_chunks_by_trailers(self):
+        """Forgets the index deltas and rebuilds what they say from the packs alone."""
+        self.places = {}
+        for key in self.objects:
+            if key.kind.name not in ("data", "meta"):
+                continue
+            try:
+                pack = self._pack(key)
+                for position, (offset, entry) in enumerate(pack.entries()):
+                    place = Place(key, position, offset, entry, pack.random)
+                    self.places.setdefault(entry.id, []).append(place)
+            except Damaged as damage:
+                self.damaged(key.text, str(damage))
