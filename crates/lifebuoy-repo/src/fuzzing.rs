@@ -27,7 +27,7 @@ use crate::{
     ids::{ChunkId, ClusterKey, RepositoryId, SessionId},
     index::Index,
     keyslot::{SLOT_BYTES, Slot},
-    names::{ChunkKind, Name, ObjectType, PackName, RunPartName},
+    names::{ChunkKind, Mended, Name, ObjectType, PackName, RunPartName},
     pack::{
         CHUNKS_OFFSET, ChunkEntry, FOOTER_BYTES, HASH_BYTES, PackBuilder, TRAILER_POSITION, aad,
         nonce, read_pack, trailer_entry,
@@ -72,6 +72,7 @@ const PART: RunPartName = RunPartName {
     run: 1,
     random: [7; 16],
 };
+const MEND: Name = Name::Mend(Mended::Index(SESSION));
 const FORMAT: Name = Name::Format(1);
 const SLOT: Name = Name::Slot([6; 16]);
 const PASSPHRASE: &str = "correct horse";
@@ -194,7 +195,7 @@ fn record_object(input: &[u8]) {
     let Some((kind, object)) = input.split_first() else {
         return;
     };
-    let (name, kind) = match kind % 11 {
+    let (name, kind) = match kind % 12 {
         0 => (Name::Open(CLUSTER, 0, SESSION), ObjectType::Open),
         1 => (Name::End(CLUSTER, SESSION), ObjectType::End),
         2 => (Name::Index(SESSION), ObjectType::Index),
@@ -205,7 +206,8 @@ fn record_object(input: &[u8]) {
         7 => (Name::Run(1), ObjectType::Run),
         8 => (Name::RunPart(PART), ObjectType::RunPart),
         9 => (Name::Pin(SESSION, 1), ObjectType::Pin),
-        _ => (Name::Keeper(1), ObjectType::Keeper),
+        10 => (Name::Keeper(1), ObjectType::Keeper),
+        _ => (MEND, ObjectType::Mend),
     };
     let was_sound = sound(name, object);
     let mut fields = Fields::new(object);

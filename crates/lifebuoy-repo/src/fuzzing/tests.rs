@@ -167,6 +167,8 @@ fn names() -> Vec<Seed> {
         ("part", Name::RunPart(PART)),
         ("pin", Name::Pin(SESSION, 2)),
         ("keeper", Name::Keeper(3)),
+        ("mend", MEND),
+        ("mended-pack", Name::Mend(Mended::Pack(PACK))),
     ];
     let of = |(name, of): (&str, Name)| seed("object_name", name, of.key());
     all.into_iter().map(of).collect()
@@ -330,7 +332,7 @@ fn bodies() -> Vec<Seed> {
 }
 
 /// The records of `record_object`, in the order of the byte that chooses one.
-fn records() -> [(Name, ObjectType, Vec<u8>); 11] {
+fn records() -> [(Name, ObjectType, Vec<u8>); 12] {
     [
         (
             Name::Open(CLUSTER, 0, SESSION),
@@ -359,6 +361,7 @@ fn records() -> [(Name, ObjectType, Vec<u8>); 11] {
             encode_forget("kept"),
         ),
         (Name::Keeper(1), ObjectType::Keeper, claim().encode()),
+        (MEND, ObjectType::Mend, index(1, 2)),
     ]
 }
 

@@ -49,10 +49,12 @@ pub(crate) struct Change {
     pub(crate) objects: BTreeMap<String, Option<Bytes>>,
 }
 
-/// The kind of an object. Data and metadata packs are two.
+/// The kind of an object. Data and metadata packs are two, and so are the runs of
+/// the index and their parts.
 pub(crate) fn kind(key: &str) -> &str {
     match key.split_once('/') {
         Some(("packs", _)) => key.rsplit('.').next().unwrap_or(key),
+        Some(("index", rest)) => rest.split_once('/').map_or("index", |(kind, _)| kind),
         Some((kind, _)) => kind,
         None => key,
     }
@@ -210,18 +212,28 @@ fn other_name(key: &str, all: &[String], rng: &mut StdRng) -> String {
     let number: u32 = rng.random_range(0..5);
     let (first, rest) = model.split_once('/').unwrap();
     let cluster = rest.split('/').next().unwrap();
-    match first {
+    match kind(model) {
+        // As if it stood in for something that is there.
+        "index" | "parts" | "data" | "meta" if rng.random_ratio(1, 4) => format!("mend/{model}"),
+        "runs" => format!("index/runs/{number}"),
+        "parts" => format!("index/parts/{number}-{id}"),
+        "gc" => format!(
+            "gc/{number}.{}",
+            if rng.random() { "plan" } else { "final" }
+        ),
+        "pin" => format!("pin/{id}/{number}"),
+        "keeper" => format!("keeper/{number}"),
         "format" => format!("format/{number}"),
         "open" => format!("open/{cluster}/{number}-{id}"),
         "end" => format!("end/{cluster}/{id}"),
         "beat" => format!("beat/{id}/{number}"),
-        "packs" => {
+        "data" | "meta" => {
             let spread = u8::from_str_radix(&id[..2], 16).unwrap();
             let folder = spread.wrapping_add(number as u8);
             let suffix = if rng.random() { "data" } else { "meta" };
             format!("packs/{folder:02x}/{id}-{number}.{suffix}")
         }
-        flat => format!("{flat}/{id}"),
+        _ => format!("{first}/{id}"),
     }
 }
 
