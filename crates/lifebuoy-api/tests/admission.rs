@@ -379,6 +379,11 @@ fn schedules() -> Vec<Case> {
             with(json!({"retention": {}})),
         ),
         passes(
+            "rules that are left out as null",
+            "Schedule",
+            with(json!({"retention": {"keepLast": null, "keepWithin": null}})),
+        ),
+        passes(
             "the shortest time",
             "Schedule",
             with(json!({"retention": {"keepWithin": "1m"}})),

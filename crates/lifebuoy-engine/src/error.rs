@@ -178,7 +178,8 @@ fn repo_reason(error: &lifebuoy_repo::Error) -> Reason {
         Repo::Location { .. } | Repo::EmptyPassphrase => Reason::InvalidSpec,
         Repo::Denied { operation, .. } => match operation {
             Operation::List => Reason::ListDenied,
-            Operation::Write | Operation::Delete => Reason::ReadOnlyCredentials,
+            Operation::Write => Reason::ReadOnlyCredentials,
+            Operation::Delete => Reason::DeleteDenied,
             Operation::Read => Reason::AccessDenied,
         },
         Repo::Unauthenticated { .. } => Reason::AccessDenied,
@@ -192,6 +193,8 @@ fn repo_reason(error: &lifebuoy_repo::Error) -> Reason {
         Repo::WrongPassphrase => Reason::WrongPassphrase,
         Repo::NewerFormat { .. } | Repo::UnknownFeatures { .. } => Reason::FormatTooNew,
         Repo::ReadOnly { .. } => Reason::RepositoryNotReady,
+        Repo::UpgradeNeeded { .. } => Reason::UpgradeNeeded,
+        Repo::Refused { .. } => Reason::CollectionRefused,
         Repo::Missing { .. }
         | Repo::Corrupt { .. }
         | Repo::Vanished { .. }

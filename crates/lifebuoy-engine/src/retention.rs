@@ -92,8 +92,7 @@ fn candidate(point: &Point) -> Candidate {
         seq: point.snapshot.seq,
         taken_at: point.summary.taken_at,
         complete: point.summary.completeness == Completeness::Complete,
-        // The repository has no pins yet.
-        pinned: false,
+        pinned: point.snapshot.pinned,
     }
 }
 

@@ -597,7 +597,7 @@ fn a_lineage_is_one_cluster_and_one_schedule() {
                 root: ChunkId::from_bytes([2; 32]),
                 summary: Bytes::new(),
                 forgotten: false,
-                pinned: false,
+                pinned: seq == 2,
             },
             summary,
         }
@@ -616,12 +616,15 @@ fn a_lineage_is_one_cluster_and_one_schedule() {
     let of = |points: &Points, schedule: &str| {
         let lineage = Lineage::of(points, &cluster, schedule);
         let points = lineage.points.iter();
-        let points: Vec<_> = points.map(|point| (point.seq, point.complete)).collect();
+        let points: Vec<_> = points.map(|p| (p.seq, p.complete, p.pinned)).collect();
         (points, lineage.unreadable)
     };
-    assert_eq!(of(&points, ""), (vec![(1, true), (2, false)], false));
-    assert_eq!(of(&points, "hourly"), (vec![(3, true)], false));
+    assert_eq!(
+        of(&points, ""),
+        (vec![(1, true, false), (2, false, true)], false)
+    );
+    assert_eq!(of(&points, "hourly"), (vec![(3, true, false)], false));
     assert_eq!(of(&points, "daily"), (vec![], false));
     points.unreadable.push(("end/x".into(), "damaged".into()));
-    assert_eq!(of(&points, "hourly"), (vec![(3, true)], true));
+    assert_eq!(of(&points, "hourly"), (vec![(3, true, false)], true));
 }
