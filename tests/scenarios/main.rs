@@ -16,6 +16,7 @@ mod killing_the_operator_loses_nothing;
 mod no_operator_is_needed;
 mod nothing_in_the_bucket_is_clear;
 mod one_of_two_replicas_leads;
+mod others_can_read_it;
 mod support;
 mod the_chart_installs_and_upgrades;
 mod the_policies_say_the_same_for_every_cloud;

@@ -59,7 +59,9 @@ impl Nightly {
 fn step(name: &str, mut command: Command) -> Result<()> {
     println!("== {name}: {command:?}");
     let begun = Instant::now();
-    let status = command.status().with_context(|| format!("cannot run {name}"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {name}"))?;
     ensure!(status.success(), "{name} ended with {status}");
     println!("== {name}: ok in {} s", begun.elapsed().as_secs());
     Ok(())
