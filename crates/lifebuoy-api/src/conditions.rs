@@ -162,7 +162,7 @@ reasons! {
     CollectionRefused,
     /// A collection ended with an error; the next one goes on where it stopped.
     CollectionFailed,
-    /// The credentials cannot delete.
+    /// The credentials cannot do what a keeper does.
     DeleteDenied,
     /// The repository's format is too old to be collected.
     UpgradeNeeded,

@@ -27,7 +27,7 @@ pub use backup::{Backup, BackupProgress, BackupSpec, BackupStatus, VolumePolicy}
 pub use conditions::{ConditionType, Reason, condition, find, is_true, unknown, upsert};
 pub use maintenance::{
     CheckLevel, CheckRules, Collect, Maintenance, RepositoryCheck, RepositoryCollection,
-    RepositoryStorage,
+    RepositoryReading, RepositoryStorage,
 };
 pub use names::*;
 pub use problem::{MAX_PROBLEM_BYTES, MAX_PROBLEMS, Problem, Severity, bounded};

@@ -188,10 +188,25 @@ pub struct RepositoryCheck {
     /// At most 20 problems.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
-    /// Everything that is stored was read at this time or later; missing until
-    /// all was read once.
+    /// Everything that was stored at this time has been read since; missing
+    /// until all was read once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_through_time: Option<Time>,
+    /// How far the present turn of reading everything is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<RepositoryReading>,
+}
+
+/// One turn of reading all data, a share of it with each check.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositoryReading {
+    /// When the turn began.
+    pub since: Time,
+    /// Into how many shares the data is divided.
+    pub shares: i64,
+    /// How many of them were read.
+    pub read: i64,
 }
 
 /// How deep a check looks. Each level includes those before it.

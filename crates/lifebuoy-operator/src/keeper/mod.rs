@@ -38,6 +38,8 @@ pub(crate) struct Care {
 #[derive(Default)]
 struct Known {
     watched: Option<Watched>,
+    /// When the store was last asked who keeps the repository.
+    asked: Option<Instant>,
     /// When the last round began.
     began: Option<Instant>,
     told: Told,
@@ -113,8 +115,14 @@ fn is_due(context: &Context, repository: &api::Repository) -> bool {
         return false;
     }
     let uid = repository.uid().unwrap_or_default();
-    if let Some(began) = context.care.known().get(&uid).and_then(|known| known.began) {
-        return began.elapsed() >= interval(repository);
+    if let Some(known) = context.care.known().get(&uid) {
+        let pause = context.config.list_interval;
+        if known.asked.is_some_and(|asked| asked.elapsed() < pause) {
+            return false;
+        }
+        if let Some(began) = known.began {
+            return began.elapsed() >= interval(repository);
+        }
     }
     // Another process may have done it before this one started.
     let last = status.last_collection.map(|last| from_kube(&last.time));
@@ -133,6 +141,8 @@ async fn care_for(context: &Context, repository: &api::Repository) {
 
 async fn try_care_for(context: &Context, object: &api::Repository) -> Result<(), OpenError> {
     let uid = object.uid().unwrap_or_default();
+    let asked = Some(Instant::now());
+    context.care.known().entry(uid.clone()).or_default().asked = asked;
     let opened = context
         .repositories
         .open(&context.client, object, false)
@@ -163,13 +173,21 @@ async fn try_care_for(context: &Context, object: &api::Repository) -> Result<(),
             return Ok(());
         }
     }
-    context.care.known().entry(uid.clone()).or_default().began = Some(Instant::now());
+    let last_check = {
+        let mut known = context.care.known();
+        let known = known.entry(uid.clone()).or_default();
+        known.began = Some(Instant::now());
+        // What the last round found may not be in the status yet.
+        let status = object.status.as_ref();
+        let published = status.and_then(|status| status.last_check.as_ref());
+        known.told.check.as_ref().or(published).cloned()
+    };
     let mut told = Round {
         repository: repo,
         cluster: own,
         rules: &object.spec.maintenance,
         deletes,
-        last: object.status.as_ref(),
+        last_check: last_check.as_ref(),
         clock: context.clock,
     }
     .run()

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Instant};
 use chrono::{DateTime, Utc};
 use lifebuoy_api::{
     CheckLevel, Maintenance, Problem, Reason, RepositoryCheck, RepositoryCollection,
-    RepositoryStatus, RepositoryStorage, Severity, bounded, time::to_kube,
+    RepositoryReading, RepositoryStorage, Severity, bounded, time::to_kube,
 };
 use lifebuoy_engine::archive::ArchiveContents;
 use lifebuoy_repo::{
@@ -20,6 +20,8 @@ const REPACK_BYTES_MAX: u64 = 1 << 30;
 const PROBLEMS_MAX: usize = 20;
 const PROBLEM_BYTES_MAX: usize = 256;
 const SECONDS_PER_DAY: i64 = 24 * 3600;
+/// Shares into which all data is divided at most.
+const SHARES_MAX: i64 = 100_000;
 
 /// What a round works on.
 pub(super) struct Round<'a> {
@@ -28,7 +30,7 @@ pub(super) struct Round<'a> {
     pub(super) rules: &'a Maintenance,
     /// Whether anything may be deleted.
     pub(super) deletes: bool,
-    pub(super) last: Option<&'a RepositoryStatus>,
+    pub(super) last_check: Option<&'a RepositoryCheck>,
     pub(super) clock: fn() -> DateTime<Utc>,
 }
 
@@ -44,14 +46,10 @@ impl Round<'_> {
             Ok(report) => told.storage = Some(self.storage(report)),
             Err(error) => tracing::warn!(%error, "the collection stopped"),
         }
-        let (part, of) = self.share();
-        let level = match NonZeroU32::new(of) {
-            None => Level::Structure,
-            Some(of) => Level::Share { part, of },
-        };
-        let options = CheckOptions::new(level);
+        let reading = reading(self.rules, self.last_check, (self.clock)());
+        let options = CheckOptions::new(level(reading.as_ref()));
         let checked = self.repository.check(&ArchiveContents, &options).await;
-        told.check = Some(self.check(&checked, part, of));
+        told.check = Some(self.check(&checked, reading));
         if let (Ok(report), Some(storage)) = (&checked, &mut told.storage) {
             storage.objects = count(report.objects);
         }
@@ -130,44 +128,27 @@ impl Round<'_> {
         }
     }
 
-    /// Which share of the data is read in this round, of how many: the day of the
-    /// clock counts, so that it goes on where it was after a restart.
-    fn share(&self) -> (u32, u32) {
-        let days = u32::try_from(self.rules.check.read_all_in_days).unwrap_or(0);
-        if days == 0 {
-            return (0, 0);
-        }
-        let interval = i64::try_from(self.rules.interval.duration().as_secs()).unwrap_or(i64::MAX);
-        // Rounds that come less often than daily read more in each.
-        let rounds = (i64::from(days) * SECONDS_PER_DAY / interval.max(1)).clamp(1, 100_000);
-        let of = u32::try_from(rounds).unwrap_or(1);
-        let now = (self.clock)().timestamp() / interval.max(1);
-        (u32::try_from(now.rem_euclid(rounds)).unwrap_or(0), of)
-    }
-
     fn check(
         &self,
         checked: &Result<CheckReport, RepoError>,
-        part: u32,
-        of: u32,
+        reading: Option<RepositoryReading>,
     ) -> RepositoryCheck {
-        let now = to_kube((self.clock)());
-        let level = if of == 0 {
-            CheckLevel::Structure
-        } else {
-            CheckLevel::Share
-        };
-        let last = self.last.and_then(|last| last.last_check.as_ref());
         let mut told = RepositoryCheck {
-            time: now.clone(),
-            level,
+            time: to_kube((self.clock)()),
+            level: match reading {
+                None => CheckLevel::Structure,
+                Some(_) => CheckLevel::Share,
+            },
             outcome: Reason::NotChecked.as_str().to_owned(),
             message: String::new(),
             objects_checked: 0,
             bytes_checked: 0,
             problem_count: 0,
             problems: Vec::new(),
-            read_through_time: last.and_then(|last| last.read_through_time.clone()),
+            read_through_time: self
+                .last_check
+                .and_then(|last| last.read_through_time.clone()),
+            reading,
         };
         let report = match checked {
             Ok(report) => report,
@@ -199,10 +180,52 @@ impl Round<'_> {
                 report.affected.len()
             ),
         };
-        if of == 1 || (of > 1 && part + 1 == of) {
-            told.read_through_time = Some(now);
+        if let Some(reading) = &mut told.reading {
+            reading.read += 1;
+            if reading.read == reading.shares {
+                told.read_through_time = Some(reading.since.clone());
+            }
         }
         told
+    }
+}
+
+/// The turn of reading that this round goes on with, or begins; `None` when no
+/// data is read. A share that could not be read is read in the next round, so
+/// that a turn leaves nothing out.
+fn reading(
+    rules: &Maintenance,
+    last: Option<&RepositoryCheck>,
+    now: DateTime<Utc>,
+) -> Option<RepositoryReading> {
+    let days = rules.check.read_all_in_days;
+    if days <= 0 {
+        return None;
+    }
+    let interval = i64::try_from(rules.interval.duration().as_secs()).unwrap_or(i64::MAX);
+    // Rounds that come less often than daily read more in each.
+    let shares = (days.saturating_mul(SECONDS_PER_DAY) / interval.max(1)).clamp(1, SHARES_MAX);
+    let goes_on = |reading: &&RepositoryReading| {
+        reading.shares == shares && (0..shares).contains(&reading.read)
+    };
+    let last = last.and_then(|last| last.reading.as_ref());
+    Some(last.filter(goes_on).cloned().unwrap_or(RepositoryReading {
+        since: to_kube(now),
+        shares,
+        read: 0,
+    }))
+}
+
+fn level(reading: Option<&RepositoryReading>) -> Level {
+    let share = reading.and_then(|reading| {
+        let of = u32::try_from(reading.shares)
+            .ok()
+            .and_then(NonZeroU32::new)?;
+        Some((u32::try_from(reading.read).ok()?, of))
+    });
+    match share {
+        None => Level::Structure,
+        Some((part, of)) => Level::Share { part, of },
     }
 }
 
@@ -232,4 +255,83 @@ fn describe(report: &CollectReport) -> String {
 
 fn count(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use lifebuoy_api::TimeSpan;
+
+    use super::*;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(second, 0).unwrap()
+    }
+
+    fn rules(days: i64, hours: u32) -> Maintenance {
+        let mut rules = Maintenance {
+            interval: TimeSpan::hours(hours),
+            ..Maintenance::default()
+        };
+        rules.check.read_all_in_days = days;
+        rules
+    }
+
+    fn check(reading: Option<RepositoryReading>) -> RepositoryCheck {
+        RepositoryCheck {
+            time: to_kube(at(0)),
+            level: CheckLevel::Share,
+            outcome: String::new(),
+            message: String::new(),
+            objects_checked: 0,
+            bytes_checked: 0,
+            problem_count: 0,
+            problems: Vec::new(),
+            read_through_time: None,
+            reading,
+        }
+    }
+
+    #[test]
+    fn a_turn_reads_each_share_once_whenever_the_rounds_come() {
+        let rules = rules(3, 24);
+        let mut last = None;
+        let mut told = Vec::new();
+        // A clock that stands still, jumps and goes back.
+        for second in [7, 7, 900_000, 5, 6] {
+            let mut turn = reading(&rules, last.as_ref(), at(second)).unwrap();
+            let Level::Share { part, of } = level(Some(&turn)) else {
+                panic!("no share");
+            };
+            told.push((part, of.get(), turn.since.0.as_second()));
+            turn.read += 1;
+            last = Some(check(Some(turn)));
+        }
+        assert_eq!(
+            told,
+            [(0, 3, 7), (1, 3, 7), (2, 3, 7), (0, 3, 5), (1, 3, 5)]
+        );
+    }
+
+    #[test]
+    fn another_number_of_shares_is_another_turn() {
+        let begun = RepositoryReading {
+            since: to_kube(at(1)),
+            shares: 30,
+            read: 12,
+        };
+        let last = check(Some(begun.clone()));
+        let of = |rules| reading(&rules, Some(&last), at(9)).map(|turn| (turn.read, turn.shares));
+        assert_eq!(of(rules(30, 24)), Some((12, 30)));
+        assert_eq!(of(rules(30, 12)), Some((0, 60)));
+        assert_eq!(of(rules(1, 8760)), Some((0, 1)));
+        assert_eq!(of(rules(0, 24)), None);
+        for read in [-1, 30, i64::MAX] {
+            let last = check(Some(RepositoryReading {
+                read,
+                ..begun.clone()
+            }));
+            let turn = reading(&rules(30, 24), Some(&last), at(9)).unwrap();
+            assert_eq!(turn.read, 0, "{read}");
+        }
+    }
 }

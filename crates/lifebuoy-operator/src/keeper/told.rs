@@ -111,8 +111,9 @@ pub(super) fn reason_of(error: &RepoError) -> Reason {
     match error {
         RepoError::Refused { .. } | RepoError::Vanished { .. } => Reason::CollectionRefused,
         RepoError::UpgradeNeeded { .. } => Reason::UpgradeNeeded,
+        // A writer's credentials fail at the keeper's own records already.
         RepoError::Denied {
-            operation: Operation::Delete,
+            operation: Operation::Write | Operation::Delete,
             ..
         } => Reason::DeleteDenied,
         _ => Reason::CollectionFailed,

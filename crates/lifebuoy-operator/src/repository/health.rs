@@ -80,6 +80,7 @@ mod tests {
             problem_count: 0,
             problems: Vec::new(),
             read_through_time: None,
+            reading: None,
         }
     }
 

@@ -44,8 +44,12 @@ pub(crate) async fn reconcile(
         Ok(seen) => status::judge(repository, seen),
         Err(verdict) => verdict.clone(),
     };
-    let mut status = status::status(repository, seen.as_ref().ok(), &verdict, context.now());
-    context.care.tell(repository, context.now(), &mut status);
+    let now = context.now();
+    let mut status = status::status(repository, seen.as_ref().ok(), &verdict, now);
+    context.care.tell(repository, now, &mut status);
+    if let Ok(Ok(found)) = &seen {
+        status::tell_health(repository, found, now, &mut status);
+    }
     publish(
         &context.client,
         repository,

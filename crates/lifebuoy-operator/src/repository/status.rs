@@ -165,9 +165,6 @@ pub(crate) fn status(
         );
     }
     if let Some(Ok(found)) = seen {
-        let unreadable = &found.points.unreadable;
-        let health = health::judge(unreadable, status.last_check.as_ref());
-        upsert(&mut status.conditions, health.condition(generation, now));
         status.id = Some(found.id.clone());
         status.format_version = Some(i64::from(found.format));
         status.access = Some(if verdict.writable {
@@ -182,6 +179,19 @@ pub(crate) fn status(
         }
     }
     status
+}
+
+/// Adds whether damage is known, once the status has the last check.
+pub(crate) fn tell_health(
+    repository: &api::Repository,
+    found: &Found,
+    now: DateTime<Utc>,
+    status: &mut RepositoryStatus,
+) {
+    let unreadable = &found.points.unreadable;
+    let health = health::judge(unreadable, status.last_check.as_ref());
+    let condition = health.condition(repository.metadata.generation, now);
+    upsert(&mut status.conditions, condition);
 }
 
 fn clusters(found: &Found) -> Vec<RepositoryCluster> {
