@@ -98,7 +98,7 @@ def parse_key(text):
         n = int(part["n"]) if part.get("n") else None
         session = bytes.fromhex(part["session"]) if part.get("session") else None
         cluster = bytes.fromhex(part["cluster"]) if part.get("cluster") else None
-        if n is not None and n >= _LIMITS[kind.name]:
+        if n is not None and n >= _LIMITS.get(kind.name, 2**64):
             return None
         if kind.name in ("data", "meta") and text != pack_key(session, n, kind.number):
             return None
@@ -240,7 +240,10 @@ def open_slot(slot, passphrase):
 
 def open_record(keys, key, data):
     """The body of a record, parsed by the type that its key says."""
-    check_header(data, key.kind.number)
+    # The version is that of the format that defined the layout.
+    version = int.from_bytes(data[8:10], "little") if len(data) >= 10 else 0
+    require(version in layouts(key.kind.name), f"has format version {version}, which its type has not")
+    check_header(data, key.kind.number, version)
     require(len(data) <= RECORD_BYTES_MAX, "is longer than a record may be")
     clear = Cursor(data)
     aad = clear.take(16) + keys.repository + key.text.encode()
@@ -252,6 +255,10 @@ def open_record(keys, key, data):
     require(len(plain) % RECORD_PADDING == 0, "is not padded to a multiple of 256 bytes")
     cursor = Cursor(plain)
     body = key.kind.body(cursor)
+    if key.kind.name == "index":
+        require(version == 2 or body.packs, "is an index of nothing")
+        if version == 2:
+            pack_names(cursor)
     padding = cursor.rest()
     require(len(padding) < RECORD_PADDING and not any(padding), "has bytes after its body")
     return body
@@ -268,7 +275,9 @@ def seal_record(keys, key, salt, body):
 
 
 Open = namedtuple("Open", "purpose generation random parent label")
-End = namedtuple("End", "outcome generation sequence root packs summary")
+End = namedtuple("End", "outcome generation sequence root packs summary", defaults=(None,) * 4)
+Plan = namedtuple("Plan", "forgets packs")
+Run = namedtuple("Run", "live parts")
 Index = namedtuple("Index", "random packs")
 IndexedPack = namedtuple("IndexedPack", "n number length commitment entries")
 Entry = namedtuple("Entry", "id codec raw stored")
@@ -276,7 +285,7 @@ Forget = namedtuple("Forget", "reason")
 Beat = namedtuple("Beat", "n")
 
 PURPOSES = {1: "backup", 2: "part", 3: "repack", 4: "restore"}
-COMMITTED, FENCED = 1, 2
+COMMITTED, FENCED, PART, COPIES = 1, 2, 3, 4
 
 
 def _open_body(body):
@@ -290,9 +299,14 @@ def _open_body(body):
 
 def _end_body(body):
     outcome, generation = body.u8(), body.u64()
-    require(outcome in (COMMITTED, FENCED), f"has an unknown outcome {outcome}")
+    require(outcome in (COMMITTED, FENCED, PART, COPIES), f"has an unknown outcome {outcome}")
     if outcome == FENCED:
-        return End(FENCED, generation, None, None, None, None)
+        return End(FENCED, generation)
+    if outcome == PART:
+        body.take(16)  # the parent
+        return End(PART, generation, None, body.take(32), body.u32())
+    if outcome == COPIES:
+        return End(COPIES, generation, None, None, body.u32())
     sequence, root, packs, length = body.u64(), body.take(32), body.u32(), body.u32()
     require(length <= 65_536, "has a summary of more than 65,536 bytes")
     return End(COMMITTED, generation, sequence, root, packs, body.take(length))
@@ -300,7 +314,6 @@ def _end_body(body):
 
 def _index_body(body):
     random, count = body.take(32), body.u32()
-    require(count > 0, "is an index of nothing")
     packs = []
     for _ in range(count):
         n, number, length = body.u32(), body.u8(), body.u32()
@@ -311,6 +324,50 @@ def _index_body(body):
         require(length <= PACK_BYTES_MAX, f"names pack {n} with {length} bytes")
         packs.append(IndexedPack(n, number, length, commitment, read_entries(body, chunks)))
     return Index(random, packs)
+
+
+def pack_names(body):
+    """A list of packs: session, number, type, strictly rising."""
+    found = []
+    for _ in range(body.u32()):
+        name = body.take(16), body.u32(), body.u8()
+        require(name[2] in (16, 17), "names a pack of an unknown type")
+        require(not found or name > found[-1], "does not name its packs in rising order")
+        found.append(name)
+    return found
+
+
+def _sessions(body):
+    found = []
+    for _ in range(body.u32()):
+        found.append(body.take(16))
+        require(len(found) < 2 or found[-1] > found[-2], "does not name its sessions in rising order")
+    return found
+
+
+def _run_body(body):
+    live, parts = set(_sessions(body)), []
+    for _ in range(body.u32()):
+        kind, n, random = body.u8(), body.u64(), body.take(16)
+        require(kind in (1, 2), f"has a part of an unknown kind {kind}")
+        parts.append((kind, f"index/parts/{n}-{random.hex()}"))
+    return Run(live, parts)
+
+
+def packs_part(body):
+    """A part of kind 1: what each session's packs hold."""
+    return [(body.take(16), _index_body(body)) for _ in range(body.u32())]
+
+
+def _opaque(body):
+    """Authentic, and read by its own rules elsewhere."""
+    return bytes(body.rest())
+
+
+def layouts(kind):
+    """The versions in the headers of this type's objects, section 4."""
+    newer = ("plan", "run", "final", "part", "pin", "keeper", "mend")
+    return (1, 2) if kind == "index" else (2,) if kind in newer else (1,)
 
 
 def _forget_body(body):
@@ -357,6 +414,13 @@ KINDS = (
     _kind("open", 3, "open/<cluster>/<n>-<session>", _open_body),
     _kind("end", 4, "end/<cluster>/<session>", _end_body),
     _kind("index", 5, "index/<session>", _index_body),
+    _kind("plan", 8, "gc/<n>[.]plan", lambda body: Plan(_sessions(body), pack_names(body))),
+    _kind("run", 9, "index/runs/<n>", _run_body),
+    _kind("final", 10, "gc/<n>[.]final", pack_names),
+    _kind("part", 11, f"index/parts/<n>-{_HEX}", _opaque),
+    _kind("pin", 12, "pin/<session>/<n>", _forget_body),
+    _kind("keeper", 13, "keeper/<n>", lambda body: body.take(32)),
+    _kind("mend", 14, "mend/.+", _opaque),
     _kind("forget", 6, "forget/<session>", _forget_body),
     _kind("beat", 7, "beat/<session>/<n>", lambda body: Beat(body.u64())),
     _kind("data", 16, "packs/[0-9a-f]{2}/<session>-<n>[.]data"),

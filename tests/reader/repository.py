@@ -17,7 +17,7 @@ class CannotOpen(Exception):
     """There is no repository, or no way into it."""
 
 
-KNOWN_VERSIONS = (1,)
+KNOWN_VERSIONS = (1, 2)
 
 
 def fetch(store, key):
@@ -86,6 +86,7 @@ class Session:
         self.keys = {}  # every key by kind, whether the object could be read or not
         self.opens, self.ends = {}, {}  # what could be read, by key
         self.beats, self.packs = {}, {}  # beats by key, the keys of packs by number
+        self.pins = {}
         self.index = self.forget = None
 
     @property
@@ -120,7 +121,31 @@ class Repository:
             self.objects.append(key)
             if key.session:
                 self._gather(key)
+        self.run, self.live, self.parts = self._newest_run()
         self.places = self._places_by_index()
+
+    def _newest_run(self):
+        """The run that counts: its number, the sessions it closes as live, its parts."""
+        runs = [key for key in self.objects if key.kind.name == "run"]
+        if not runs:
+            return 0, set(), []
+        newest = max(runs, key=lambda key: key.n)
+        try:
+            body = f.open_record(self.keys, newest, fetch(self.store, newest.text))
+        except Damaged as damage:
+            self.damaged(newest.text, str(damage))
+            return 0, set(), []
+        return newest.n, body.live, body.parts
+
+    @property
+    def collected(self):
+        """Whether garbage was ever collected here."""
+        return any(key.kind.name in ("plan", "final", "run") for key in self.objects)
+
+    def counts(self, session):
+        """Whether a session is open to count, or closed by the newest run as live."""
+        births = [end.generation for end in session.ends.values()] or [key.n for key in session.opens]
+        return session.id in self.live or any(birth >= self.run for birth in births)
 
     def _gather(self, key):
         session = self.sessions.setdefault(key.session, Session(key.session))
@@ -136,11 +161,12 @@ class Repository:
         if key.kind.name in ("index", "forget"):
             setattr(session, key.kind.name, body)
         else:
-            {"open": session.opens, "end": session.ends, "beat": session.beats}[key.kind.name][key] = body
+            kinds = {"open": session.opens, "end": session.ends, "beat": session.beats, "pin": session.pins}
+            kinds[key.kind.name][key] = body
 
     def snapshots(self):
         """Committed sessions, by cluster and sequence; ties by session id."""
-        found = [session for session in self.sessions.values() if session.committed]
+        found = [session for session in self.sessions.values() if session.committed and self.counts(session)]
         return sorted(found, key=lambda s: (s.committed[0].cluster, s.committed[1].sequence, s.id))
 
     def chunk(self, chunk_id):
@@ -165,15 +191,30 @@ class Repository:
     def _places_by_index(self):
         """Where each chunk of a committed session is, by the index deltas."""
         places = {}
-        for session in self.snapshots():
-            for pack in session.index.packs if session.index else ():
-                key = f.parse_key(f.pack_key(session.id, pack.n, pack.number))
+        for session, index in self._indices():
+            for pack in index.packs:
+                key = f.parse_key(f.pack_key(session, pack.n, pack.number))
                 offset = f.PACK_HEAD
                 for position, entry in enumerate(pack.entries):
-                    place = Place(key, position, offset, entry, session.index.random)
+                    place = Place(key, position, offset, entry, index.random)
                     places.setdefault(entry.id, []).append(place)
                     offset += entry.stored
         return places
+
+    def _indices(self):
+        """The newest run, and the deltas of sessions that committed since."""
+        for kind, name in self.parts:
+            if kind != 1:
+                continue
+            try:
+                key = f.parse_key(name)
+                yield from f.packs_part(f.Cursor(f.open_record(self.keys, key, fetch(self.store, name))))
+            except Damaged as damage:
+                self.damaged(name, str(damage))
+        for session in self.sessions.values():
+            committed = [end for end in session.ends.values() if end.outcome != f.FENCED]
+            if session.index and any(end.generation >= self.run for end in committed):
+                yield session.id, session.index
 
     def find_chunks_by_trailers(self):
         """Forgets the index deltas and rebuilds what they say from the packs alone."""
