@@ -14,12 +14,24 @@ pub(super) struct Explored {
     pub(super) violation: Option<String>,
 }
 
-/// Explores everything that can happen, or all of it down to a depth.
-pub(super) fn explore(scene: Scene, depth: Option<usize>) -> Explored {
+/// How far is explored.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Bound {
+    /// Everything that can happen.
+    None,
+    /// The nearest so many states; everything, if there are fewer.
+    States(usize),
+    /// All of it down to a depth.
+    Depth(usize),
+}
+
+/// Explores what can happen, the nearest first.
+pub(super) fn explore(scene: Scene, bound: Bound) -> Explored {
     let builder = builder(scene);
-    let checker = match depth {
-        Some(depth) => builder.target_max_depth(depth),
-        None => builder,
+    let checker = match bound {
+        Bound::None => builder,
+        Bound::States(states) => builder.target_state_count(states),
+        Bound::Depth(depth) => builder.target_max_depth(depth),
     };
     explored(&checker.spawn_bfs().join())
 }
