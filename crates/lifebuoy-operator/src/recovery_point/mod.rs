@@ -6,7 +6,7 @@ mod execute;
 mod plan;
 
 use kube::ResourceExt;
-use lifebuoy_api as api;
+use lifebuoy_api::{self as api, RecoveryPoint};
 use lifebuoy_engine::point::{Point, Points};
 
 use crate::{Error, context::Context};
@@ -19,11 +19,11 @@ pub(crate) async fn mirror(
     context: &Context,
     repository: &api::Repository,
     points: &Points,
+    existing: &[RecoveryPoint],
 ) -> Result<(), Error> {
     let own = context.cluster().await?;
     let wanted = plan::wanted(&points.points, own, &repository.spec.mirror.clusters);
-    let existing = execute::existing(context, repository).await?;
-    let changes = plan::changes(wanted, &existing, !points.unreadable.is_empty());
+    let changes = plan::changes(wanted, existing, !points.unreadable.is_empty());
     execute::carry_out(context, repository, changes).await?;
     for (cluster, count) in plan::counts(&points.points) {
         context
@@ -31,6 +31,18 @@ pub(crate) async fn mirror(
             .points(&repository.name_any(), cluster, count);
     }
     Ok(())
+}
+
+/// What is mirrored of a repository. To be asked before the repository is listed: a
+/// point that appears meanwhile is not one that has gone.
+///
+/// # Errors
+/// When the API server fails or refuses it.
+pub(crate) async fn mirrored(
+    context: &Context,
+    repository: &api::Repository,
+) -> Result<Vec<RecoveryPoint>, Error> {
+    execute::existing(context, repository).await
 }
 
 /// Mirrors one point, if it is not there yet; gives its name.

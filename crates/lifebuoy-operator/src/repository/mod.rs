@@ -36,6 +36,7 @@ pub(crate) async fn reconcile(
     let Ok(repository) = &object.0 else {
         return Ok(crate::controllers::malformed(&object));
     };
+    let mirrored = recovery_point::mirrored(&context, repository).await?;
     let seen = match validate(repository, &context) {
         Some(verdict) => Err(verdict),
         None => Ok(observe::observe(&context, repository).await),
@@ -60,7 +61,7 @@ pub(crate) async fn reconcile(
     .await?;
     announce(&context, repository, &verdict).await;
     if let Ok(Ok(found)) = &seen {
-        recovery_point::mirror(&context, repository, &found.points).await?;
+        recovery_point::mirror(&context, repository, &found.points, &mirrored).await?;
     }
     Ok(Action::requeue(match (&seen, verdict.ready) {
         (Ok(_), true) => context.config.list_interval,

@@ -100,8 +100,11 @@ async fn forget(context: &Context, schedule: &Schedule, rules: &Rules) -> Result
         tracing::info!(snapshot = %session, "forgotten");
     }
     if !gone.is_empty() {
+        let before = recovery_point::mirrored(context, &repository)
+            .await
+            .map_err(|error| error.to_string())?;
         let listed = points(&opened.repo).await.map_err(said)?;
-        let mirrored = recovery_point::mirror(context, &repository, &listed).await;
+        let mirrored = recovery_point::mirror(context, &repository, &listed, &before).await;
         mirrored.map_err(|error| sentence(&error, None))?;
     }
     Ok(())

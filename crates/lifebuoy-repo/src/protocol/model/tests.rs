@@ -231,9 +231,11 @@ fn scene_for(mutant: Mutant) -> Scene {
     let backup = Job::Backup(0b1);
     let first = session(0, 0);
     match mutant {
+        // A reader holds what was committed after the plan, and then forgotten.
         Mutant::HonoursLateForgets => Scene {
-            jobs: vec![(Job::Read(first), 0)],
-            budget: forgetful,
+            jobs: vec![(backup, 0), (Job::Read(session(1, 0)), 0)],
+            budget: Budget { forgets: 2, ..NONE },
+            before: committed_after_the_plan(first),
             ..scene()
         },
         Mutant::NoPostCheck | Mutant::BirthIgnored => Scene {
