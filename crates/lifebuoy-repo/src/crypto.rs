@@ -1,10 +1,7 @@
 //! Keys and their derivation, `docs/format.md` section 3. Never stores a key,
 //! never encrypts under a key that is not that of one pack or record.
 
-use aes_gcm::{
-    Aes256Gcm, KeyInit, Nonce,
-    aead::{AeadInOut, array::Array},
-};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
@@ -50,7 +47,7 @@ pub(crate) struct Triple {
 }
 
 /// AES-256-GCM under one key.
-pub(crate) struct Cipher(Aes256Gcm);
+pub(crate) struct Cipher(Option<LessSafeKey>);
 
 /// HKDF output never fails at the lengths used here: at most 96 of 8,160 bytes.
 fn expand(hkdf: &Hkdf<Sha256>, info: &[&[u8]], out: &mut [u8]) {
@@ -157,7 +154,16 @@ impl Triple {
 
 impl Cipher {
     pub(crate) fn new(key: &[u8; 32]) -> Self {
-        Self(Aes256Gcm::new(&Array(*key)))
+        Self(
+            UnboundKey::new(&AES_256_GCM, key)
+                .ok()
+                .map(LessSafeKey::new),
+        )
+    }
+
+    /// A key of 32 bytes always makes a cipher.
+    fn key(&self) -> Result<&LessSafeKey, Damage> {
+        self.0.as_ref().ok_or(Damage::Authentication)
     }
 
     /// Encrypts `out[from..]` where it is, and appends the tag.
@@ -168,11 +174,12 @@ impl Cipher {
         out: &mut Vec<u8>,
         from: usize,
     ) -> Result<(), Damage> {
+        let nonce = Nonce::assume_unique_for_key(*nonce);
         let tag = self
-            .0
-            .encrypt_inout_detached(&Nonce::from(*nonce), aad, (&mut out[from..]).into())
+            .key()?
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), &mut out[from..])
             .map_err(|_| Damage::TooLong)?;
-        out.extend_from_slice(&tag);
+        out.extend_from_slice(tag.as_ref());
         Ok(())
     }
 
@@ -186,14 +193,10 @@ impl Cipher {
         let (text, tag) = sealed
             .split_last_chunk::<TAG_BYTES>()
             .ok_or(Damage::Truncated)?;
-        let mut plain = text.to_vec();
-        self.0
-            .decrypt_inout_detached(
-                &Nonce::from(*nonce),
-                aad,
-                plain.as_mut_slice().into(),
-                &Array(*tag),
-            )
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let mut plain = vec![0; text.len()];
+        self.key()?
+            .open_separate_gather(nonce, Aad::from(aad), text, tag, &mut plain)
             .map_err(|_| Damage::Authentication)?;
         Ok(plain)
     }

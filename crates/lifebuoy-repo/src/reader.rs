@@ -85,6 +85,16 @@ impl Reader {
         self.shared.index().contains(id)
     }
 
+    /// Puts ids in the order in which their chunks are stored: then neighbours are
+    /// read by one request, and no pack is visited twice.
+    pub fn sort_as_stored(&self, ids: &mut [ChunkId]) {
+        let index = self.shared.index();
+        ids.sort_by_cached_key(|id| {
+            let first = index.copies(id).next();
+            first.map(|(pack, place)| (pack.name, place.offset))
+        });
+    }
+
     /// One chunk.
     ///
     /// # Errors

@@ -288,6 +288,10 @@ impl Session {
         Ok(PackBuilder::new(keys, *id, &self.random, name, capacity))
     }
 
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.state().waiting.is_empty()
+    }
+
     /// Starts the upload of finished packs. Waits while others are in upload:
     /// that bounds the memory of a writer that is faster than the store.
     pub(crate) async fn upload_waiting(self: &Arc<Self>) -> Result<()> {

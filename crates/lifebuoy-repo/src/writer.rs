@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use rand::Rng;
+use tokio::runtime::Handle;
 
 use crate::{
     error::{Error, Result},
@@ -240,6 +241,21 @@ impl Writer {
             id?
         };
         self.inner.upload_waiting().await?;
+        Ok(id)
+    }
+
+    /// As [`Writer::put`], all on the calling thread, which must not be one of the
+    /// runtime's: for those who have threads of their own for it.
+    ///
+    /// # Errors
+    /// Those of [`Writer::put`].
+    pub fn put_here(&self, runtime: &Handle, kind: ChunkKind, plain: &[u8]) -> Result<ChunkId> {
+        check_len("a chunk", plain.len(), CHUNK_BYTES_MAX)?;
+        self.inner.check_open()?;
+        let id = self.inner.store(kind, plain)?;
+        if self.inner.has_waiting() {
+            runtime.block_on(self.inner.upload_waiting())?;
+        }
         Ok(id)
     }
 

@@ -1,0 +1,127 @@
+//! Reads a tree in order, a leaf at a time and ahead of its reader. Holds one open
+//! node a level; checks that the whole is one tree, so that no node can appear in
+//! it twice.
+
+use std::{collections::VecDeque, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use lifebuoy_repo::{ChunkId, Reader};
+
+use crate::{
+    entry::Entry,
+    error::{Error, Malformed, Result},
+    node::{Child, Leaf, Node, check_order},
+    path::TreePath,
+};
+
+type Chunks = Pin<Box<dyn Stream<Item = lifebuoy_repo::Result<(ChunkId, Bytes)>> + Send>>;
+
+/// A place in a tree.
+pub(crate) struct Cursor {
+    reader: Arc<Reader>,
+    /// What is left of the open inner nodes, the root's in front.
+    open: Vec<Open>,
+    last: Option<TreePath>,
+}
+
+/// What is left of an inner node.
+struct Open {
+    level: u8,
+    children: VecDeque<Child>,
+    chunks: Chunks,
+}
+
+impl Cursor {
+    /// At the beginning of the tree with this root.
+    pub(crate) fn new(reader: Arc<Reader>, root: ChunkId) -> Self {
+        let open = Open {
+            level: u8::MAX,
+            children: VecDeque::new(),
+            chunks: Box::pin(reader.get_ordered(vec![root])),
+        };
+        Self {
+            reader,
+            open: vec![open],
+            last: None,
+        }
+    }
+
+    /// The next leaf; none at the end.
+    pub(crate) async fn next_leaf(&mut self) -> Result<Option<Leaf>> {
+        while let Some(open) = self.open.last_mut() {
+            let Some(read) = open.chunks.next().await else {
+                self.open.pop();
+                continue;
+            };
+            let (id, plain) = read?;
+            let (above, child) = (open.level, open.children.pop_front());
+            let damaged = |what| Error::Damaged { chunk: id, what };
+            let node = Node::decode(&plain).map_err(damaged)?;
+            check_child(above, child.as_ref(), &node).map_err(damaged)?;
+            match node {
+                Node::Leaf(leaf) => {
+                    self.check_leaf(&leaf.entries).map_err(damaged)?;
+                    return Ok(Some(leaf));
+                }
+                Node::Inner(level, children) => {
+                    let ids = children.iter().map(|child| child.node).collect();
+                    self.open.push(Open {
+                        level,
+                        children: children.into(),
+                        chunks: Box::pin(self.reader.get_ordered(ids)),
+                    });
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn check_leaf(&mut self, entries: &[Entry]) -> Result<(), Malformed> {
+        if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+            check_order(self.last.as_ref(), &first.path)?;
+            self.last = Some(last.path.clone());
+        }
+        Ok(())
+    }
+}
+
+fn check_child(above: u8, child: Option<&Child>, node: &Node) -> Result<(), Malformed> {
+    if node.level() >= above {
+        return Err(Malformed("a node is not below the one that leads to it"));
+    }
+    match child {
+        None => Ok(()),
+        Some(child) if node.first() == Some(&child.first) && node.entries() == child.entries => {
+            Ok(())
+        }
+        Some(_) => Err(Malformed("a node is not what the one above it says")),
+    }
+}
+
+/// One entry of a tree, by as many reads as it has levels.
+pub(crate) async fn find(reader: &Reader, root: ChunkId, path: &TreePath) -> Result<Entry> {
+    let not_there = || Error::NotThere { path: path.clone() };
+    let mut id = root;
+    let mut above = u8::MAX;
+    loop {
+        let plain = reader.get(&id).await?;
+        let damaged = |what| Error::Damaged { chunk: id, what };
+        let node = Node::decode(&plain).map_err(damaged)?;
+        check_child(above, None, &node).map_err(damaged)?;
+        above = node.level();
+        match node {
+            Node::Leaf(leaf) => {
+                let mut entries = leaf.entries.into_iter();
+                return entries
+                    .find(|entry| entry.path == *path)
+                    .ok_or_else(not_there);
+            }
+            Node::Inner(_, children) => {
+                let after = children.partition_point(|child| child.first <= *path);
+                let child = after.checked_sub(1).and_then(|at| children.get(at));
+                id = child.ok_or_else(not_there)?.node;
+            }
+        }
+    }
+}

@@ -1,0 +1,587 @@
+//! Restores a directory, a window of its tree at a time: all chunks of a window are
+//! read once, in the order in which they are stored, and written by several threads.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, bounded};
+use futures::StreamExt;
+use lifebuoy_repo::{ChunkId, Reader, Repository, Snapshot};
+use tokio::runtime::Handle;
+
+use crate::{
+    cursor::{Cursor, find},
+    disk::Pairs,
+    entry::{Attributes, Content, Entry, Kind, Meta},
+    error::{Error, Malformed, Result},
+    manifest::{DataSummary, Manifest},
+    map::{MapWalk, Placed, placed},
+    node::decode_attributes,
+    path::TreePath,
+    progress::Progress,
+    save::threads,
+    target::{Existing, Nearby, Target, reserve},
+};
+
+/// Entries that are restored together.
+const WINDOW_ENTRIES: usize = 32 * 1024;
+/// Chunks of one large file that are restored together.
+const WINDOW_CHUNKS: usize = 4096;
+/// Chunks that wait to be written.
+const CHUNKS_AHEAD: usize = 4;
+
+/// What to restore, and where to.
+#[derive(Debug)]
+pub struct RestoreRequest {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// What of it: this path and everything in it.
+    pub path: TreePath,
+    /// Where to.
+    pub place: PathBuf,
+    /// What may be there.
+    pub existing: Existing,
+}
+
+/// Restores files.
+///
+/// # Errors
+/// [`Error::NotOurs`] for a snapshot of something else, [`Error::NotThere`],
+/// [`Error::NotEmpty`], [`Error::Place`], [`Error::Damaged`] if the tree itself is; or
+/// one of the repository. What cannot be restored of it otherwise is a problem that
+/// `progress` tells of.
+pub async fn restore(
+    repository: &Repository,
+    request: RestoreRequest,
+    progress: Arc<Progress>,
+) -> Result<DataSummary> {
+    let reader = Arc::new(repository.reader().await?);
+    let runtime = Handle::current();
+    let work = move || {
+        let restoring = Restoring::begin(reader, runtime, request, &progress)?;
+        restoring.run()
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Error::Internal("a thread of the restore ended early"))?
+}
+
+struct Restoring<'a> {
+    reader: Arc<Reader>,
+    runtime: Handle,
+    summary: DataSummary,
+    root: ChunkId,
+    path: TreePath,
+    target: Target,
+    progress: &'a Progress,
+    /// Bytes that files may yet have: no more than the summary says.
+    budget: u64,
+    /// Directories that what comes next may be in, and those that are whole.
+    open: Vec<Directory>,
+    whole: Vec<Directory>,
+}
+
+struct Directory {
+    path: TreePath,
+    meta: Meta,
+}
+
+/// A file that comes from several chunks, or with holes.
+struct Composed<'a> {
+    entry: &'a Entry,
+    /// What failed, if anything has.
+    failure: Mutex<Option<String>>,
+}
+
+/// Bytes of a chunk, and where they belong.
+struct Piece {
+    file: usize,
+    begin: u64,
+    offset: usize,
+    length: usize,
+}
+
+/// A chunk, and what of it belongs where.
+type Delivery = (Result<Bytes, String>, Vec<Piece>);
+
+impl<'a> Restoring<'a> {
+    fn begin(
+        reader: Arc<Reader>,
+        runtime: Handle,
+        request: RestoreRequest,
+        progress: &'a Progress,
+    ) -> Result<Self> {
+        let RestoreRequest {
+            snapshot,
+            path,
+            place,
+            existing,
+        } = request;
+        let plain = runtime.block_on(reader.get(&snapshot.root))?;
+        let Manifest {
+            summary,
+            tree,
+            block_bytes,
+            ..
+        } = Manifest::from_bytes(&plain)?;
+        let (Some(root), None) = (tree, block_bytes) else {
+            return Err(Error::NotOurs {
+                what: "it is one of a device".to_owned(),
+            });
+        };
+        let first = runtime.block_on(find(&reader, root, &path))?;
+        let target = match first.kind {
+            Kind::Directory => Target::directory(&place, existing)?,
+            _ => Target::file(&place, existing)?,
+        };
+        if path == TreePath::default() {
+            progress.expect(summary.entries, summary.bytes);
+        }
+        Ok(Self {
+            reader,
+            runtime,
+            budget: summary.bytes,
+            summary,
+            root,
+            path,
+            target,
+            progress,
+            open: Vec::new(),
+            whole: Vec::new(),
+        })
+    }
+
+    fn run(mut self) -> Result<DataSummary> {
+        let mut cursor = Cursor::new(Arc::clone(&self.reader), self.root);
+        let mut window = Vec::new();
+        'tree: while let Some(leaf) = self.runtime.block_on(cursor.next_leaf())? {
+            for mut entry in leaf.entries {
+                if !entry.path.is_within(&self.path) {
+                    if entry.path > self.path {
+                        break 'tree;
+                    }
+                    continue;
+                }
+                self.count(&entry)?;
+                entry.path = entry.path.below(&self.path);
+                if let Kind::HardLink(first) = &mut entry.kind {
+                    if !first.is_within(&self.path) {
+                        let what = "not restored: its first name is not among what is";
+                        self.progress.problem(&entry.path, &what);
+                        continue;
+                    }
+                    *first = first.below(&self.path);
+                }
+                window.push(entry);
+            }
+            if window.len() >= WINDOW_ENTRIES {
+                self.window(std::mem::take(&mut window))?;
+            }
+        }
+        self.window(window)?;
+        while let Some(directory) = self.open.pop() {
+            self.whole.push(directory);
+        }
+        self.finish_directories();
+        Ok(self.summary)
+    }
+
+    /// A snapshot that says less than there is in it is not what it seems.
+    fn count(&mut self, entry: &Entry) -> Result<()> {
+        if let Kind::File { size, .. } = &entry.kind {
+            self.budget = self.budget.checked_sub(*size).ok_or(Error::Damaged {
+                chunk: self.root,
+                what: Malformed("the files are larger than the snapshot says"),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn window(&mut self, entries: Vec<Entry>) -> Result<()> {
+        let mut nearby = Nearby::default();
+        for entry in &entries {
+            while let Some(last) = self.open.last()
+                && !entry.path.is_within(&last.path)
+            {
+                self.whole.extend(self.open.pop());
+            }
+            if entry.kind == Kind::Directory {
+                let made = self.target.make_directory(&entry.path, &mut nearby);
+                self.done(&entry.path, made);
+                self.open.push(Directory {
+                    path: entry.path.clone(),
+                    meta: entry.meta.clone(),
+                });
+            }
+        }
+        self.files(&entries)?;
+        for entry in &entries {
+            if !matches!(entry.kind, Kind::Directory | Kind::File { .. }) {
+                let made = self
+                    .attributes(&entry.meta)
+                    .and_then(|pairs| self.target.make_special(entry, &pairs, &mut nearby));
+                self.done(&entry.path, made);
+            }
+        }
+        self.finish_directories();
+        Ok(())
+    }
+
+    fn done(&self, path: &TreePath, done: io::Result<()>) {
+        match done {
+            Ok(()) => self.progress.entry(),
+            Err(error) => self.problem(path, &error),
+        }
+    }
+
+    fn problem(&self, path: &TreePath, what: &impl std::fmt::Display) {
+        self.progress
+            .problem(path, &format!("not restored as it was: {what}"));
+    }
+
+    fn finish_directories(&mut self) {
+        let mut nearby = Nearby::default();
+        for Directory { path, meta } in std::mem::take(&mut self.whole) {
+            let finished = self.attributes(&meta).and_then(|pairs| {
+                self.target
+                    .finish_directory(&path, &meta, &pairs, &mut nearby)
+            });
+            if let Err(error) = finished {
+                self.problem(&path, &error);
+            }
+        }
+    }
+
+    fn attributes(&self, meta: &Meta) -> io::Result<Pairs> {
+        match &meta.attributes {
+            Attributes::None => Ok(Pairs::new()),
+            Attributes::Inline(pairs) => Ok(pairs.clone()),
+            Attributes::Chunk(id) => {
+                let plain = self.runtime.block_on(self.reader.get(id));
+                let plain = plain.map_err(io::Error::other)?;
+                decode_attributes(&plain).map_err(io::Error::other)
+            }
+        }
+    }
+
+    /// Restores the files among these entries.
+    fn files(&self, entries: &[Entry]) -> Result<()> {
+        let mut nearby = Nearby::default();
+        let mut simple = Vec::new();
+        let mut composed = Vec::new();
+        let mut pieces: HashMap<ChunkId, Vec<Piece>> = HashMap::new();
+        let mut maps = Vec::new();
+        for entry in entries {
+            let Kind::File { size, content } = &entry.kind else {
+                continue;
+            };
+            if self.target.is_there(entry, &mut nearby) {
+                self.progress.entry();
+                self.progress.unchanged(*size);
+                continue;
+            }
+            match content {
+                Content::Shared { chunk, offset, .. } => {
+                    let piece = Piece {
+                        file: simple.len(),
+                        begin: 0,
+                        offset: *offset as usize,
+                        length: usize::try_from(*size).unwrap_or(usize::MAX),
+                    };
+                    pieces.entry(*chunk).or_default().push(piece);
+                    simple.push(entry);
+                }
+                Content::Map(root) => maps.push((entry, *root)),
+                Content::Extents(_) | Content::Nothing => composed.push(entry),
+            }
+        }
+        self.simple_files(&simple, pieces)?;
+        self.composed_files(&composed)?;
+        for (entry, root) in maps {
+            self.mapped_file(entry, root)?;
+        }
+        Ok(())
+    }
+
+    /// Files that are in one chunk each: whole with one visit.
+    fn simple_files(&self, files: &[&Entry], pieces: HashMap<ChunkId, Vec<Piece>>) -> Result<()> {
+        self.deliver(pieces, |plain, piece, nearby| {
+            let entry = files[piece.file];
+            let written = plain.and_then(|plain| {
+                let bytes = part(plain, piece)?;
+                let file = self.target.make_file(&entry.path, 0, nearby)?;
+                file.write_all_at(bytes, 0)?;
+                let pairs = self.attributes(&entry.meta)?;
+                self.target.finish(&file, &entry.meta, &pairs)
+            });
+            if written.is_ok() {
+                self.progress.bytes(piece.length as u64);
+            }
+            self.done(&entry.path, written);
+        })
+    }
+
+    fn composed_files(&self, entries: &[&Entry]) -> Result<()> {
+        let mut nearby = Nearby::default();
+        let mut files: Vec<Composed<'_>> = Vec::new();
+        let mut pieces: HashMap<ChunkId, Vec<Piece>> = HashMap::new();
+        for &entry in entries {
+            let Kind::File { size, content } = &entry.kind else {
+                continue;
+            };
+            let parts: Vec<Placed> = match content {
+                Content::Extents(extents) => placed(extents).collect(),
+                _ => Vec::new(),
+            };
+            match self.begin_file(entry, *size, &parts, &mut nearby) {
+                Ok(_) => {}
+                Err(error) => {
+                    self.problem(&entry.path, &error);
+                    continue;
+                }
+            }
+            for part in parts {
+                pieces
+                    .entry(part.chunk)
+                    .or_default()
+                    .push(Piece::of(files.len(), &part));
+            }
+            files.push(Composed {
+                entry,
+                failure: Mutex::default(),
+            });
+        }
+        self.deliver(pieces, |plain, piece, nearby| {
+            let file = &files[piece.file];
+            let written = plain.and_then(|plain| {
+                let bytes = whole(plain, piece)?;
+                let opened = self.target.open_file(&file.entry.path, nearby)?;
+                opened.write_all_at(bytes, piece.begin)
+            });
+            match written {
+                Ok(()) => self.progress.bytes(piece.length as u64),
+                Err(error) => file.fail(&error),
+            }
+        })?;
+        for file in files {
+            self.end_file(&file, &mut nearby);
+        }
+        Ok(())
+    }
+
+    /// Makes a file and takes the room that it needs.
+    fn begin_file(
+        &self,
+        entry: &Entry,
+        size: u64,
+        parts: &[Placed],
+        nearby: &mut Nearby,
+    ) -> io::Result<File> {
+        let file = self.target.make_file(&entry.path, size, nearby)?;
+        for part in parts {
+            reserve(&file, part.begin, part.length)?;
+        }
+        Ok(file)
+    }
+
+    fn end_file(&self, file: &Composed<'_>, nearby: &mut Nearby) {
+        let Composed { entry, failure } = file;
+        let failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let finished = match &*failure {
+            // Without its time it is not taken for whole.
+            Some(what) => Err(io::Error::other(what.clone())),
+            None => self.attributes(&entry.meta).and_then(|pairs| {
+                let opened = self.target.open_file(&entry.path, nearby)?;
+                self.target.finish(&opened, &entry.meta, &pairs)
+            }),
+        };
+        self.done(&entry.path, finished);
+    }
+
+    /// A file that has a map, some chunks at a time.
+    fn mapped_file(&self, entry: &Entry, root: ChunkId) -> Result<()> {
+        let Kind::File { size, .. } = &entry.kind else {
+            return Ok(());
+        };
+        let mut nearby = Nearby::default();
+        let made = match self.begin_file(entry, *size, &[], &mut nearby) {
+            Ok(made) => made,
+            Err(error) => {
+                self.problem(&entry.path, &error);
+                return Ok(());
+            }
+        };
+        let file = Composed {
+            entry,
+            failure: Mutex::default(),
+        };
+        let mut walk = MapWalk::new(Arc::clone(&self.reader), root, *size);
+        loop {
+            let parts = match self.runtime.block_on(some(&mut walk)) {
+                Ok(parts) => parts,
+                Err(error @ (Error::Damaged { .. } | Error::Repository(_))) => {
+                    file.fail(&error);
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            if parts.is_empty() {
+                break;
+            }
+            self.write_parts(&made, &parts, &file)?;
+        }
+        drop(made);
+        self.end_file(&file, &mut nearby);
+        Ok(())
+    }
+
+    fn write_parts(&self, made: &File, parts: &[Placed], file: &Composed<'_>) -> Result<()> {
+        let mut pieces: HashMap<ChunkId, Vec<Piece>> = HashMap::new();
+        for part in parts {
+            if let Err(error) = reserve(made, part.begin, part.length) {
+                file.fail(&error);
+                return Ok(());
+            }
+            let piece = Piece::of(0, part);
+            pieces.entry(part.chunk).or_default().push(piece);
+        }
+        self.deliver(pieces, |plain, piece, _| {
+            let written =
+                plain.and_then(|plain| made.write_all_at(whole(plain, piece)?, piece.begin));
+            match written {
+                Ok(()) => self.progress.bytes(piece.length as u64),
+                Err(error) => file.fail(&error),
+            }
+        })
+    }
+
+    /// Reads chunks in the order in which they are stored, and hands each to one of
+    /// several threads.
+    fn deliver(
+        &self,
+        pieces: HashMap<ChunkId, Vec<Piece>>,
+        write: impl Fn(io::Result<&[u8]>, &Piece, &mut Nearby) + Sync,
+    ) -> Result<()> {
+        deliver(&self.reader, &self.runtime, pieces, &write)
+    }
+}
+
+pub(crate) fn deliver_to(
+    reader: &Arc<Reader>,
+    runtime: &Handle,
+    parts: &[Placed],
+    write: &(impl Fn(io::Result<&[u8]>, u64) + Sync),
+) -> Result<()> {
+    let mut pieces: HashMap<ChunkId, Vec<Piece>> = HashMap::new();
+    for part in parts {
+        let piece = Piece::of(0, part);
+        pieces.entry(part.chunk).or_default().push(piece);
+    }
+    deliver(
+        reader,
+        runtime,
+        pieces,
+        &|plain: io::Result<&[u8]>, piece: &Piece, _: &mut Nearby| {
+            write(plain.and_then(|plain| whole(plain, piece)), piece.begin);
+        },
+    )
+}
+
+fn deliver(
+    reader: &Arc<Reader>,
+    runtime: &Handle,
+    mut pieces: HashMap<ChunkId, Vec<Piece>>,
+    write: &(impl Fn(io::Result<&[u8]>, &Piece, &mut Nearby) + Sync),
+) -> Result<()> {
+    let mut ids: Vec<ChunkId> = pieces.keys().copied().collect();
+    reader.sort_as_stored(&mut ids);
+    let (to_write, deliveries) = bounded::<Delivery>(CHUNKS_AHEAD);
+    // What it takes is dropped before its threads are waited for: so they end.
+    thread::scope(move |scope| {
+        for _ in 0..threads() {
+            let deliveries: Receiver<Delivery> = deliveries.clone();
+            scope.spawn(move || {
+                let mut nearby = Nearby::default();
+                for (plain, pieces) in deliveries {
+                    for piece in pieces {
+                        let plain = plain
+                            .as_deref()
+                            .map_err(|what| io::Error::other(what.clone()));
+                        write(plain, &piece, &mut nearby);
+                    }
+                }
+            });
+        }
+        drop(deliveries);
+        let mut chunks = std::pin::pin!(reader.get_ordered(ids.clone()));
+        for id in ids {
+            let Some(read) = runtime.block_on(chunks.next()) else {
+                break;
+            };
+            let plain = match read {
+                Ok((_, plain)) => Ok(plain),
+                Err(error) if error.is_transient() => return Err(error.into()),
+                Err(error) => Err(error.to_string()),
+            };
+            let wanted = pieces.remove(&id).unwrap_or_default();
+            if to_write.send((plain, wanted)).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The next chunks of a map.
+pub(crate) async fn some(walk: &mut MapWalk) -> Result<Vec<Placed>> {
+    let mut parts = Vec::new();
+    while parts.len() < WINDOW_CHUNKS
+        && let Some(part) = walk.next().await?
+    {
+        parts.push(part);
+    }
+    Ok(parts)
+}
+
+impl Piece {
+    fn of(file: usize, part: &Placed) -> Self {
+        Self {
+            file,
+            begin: part.begin,
+            offset: 0,
+            length: usize::try_from(part.length).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+impl Composed<'_> {
+    fn fail(&self, what: &impl ToString) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert_with(|| what.to_string());
+    }
+}
+
+/// The bytes of a small file in its segment.
+fn part<'a>(plain: &'a [u8], piece: &Piece) -> io::Result<&'a [u8]> {
+    let end = piece.offset.checked_add(piece.length);
+    end.and_then(|end| plain.get(piece.offset..end))
+        .ok_or_else(|| io::Error::other("the snapshot is damaged: its chunk is too short"))
+}
+
+/// A chunk that belongs to the file as a whole.
+fn whole<'a>(plain: &'a [u8], piece: &Piece) -> io::Result<&'a [u8]> {
+    if plain.len() == piece.length {
+        return Ok(plain);
+    }
+    Err(io::Error::other(
+        "the snapshot is damaged: a chunk has another length than its extent",
+    ))
+}

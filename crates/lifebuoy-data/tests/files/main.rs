@@ -1,0 +1,7 @@
+//! Files and devices through a real repository and a real file system.
+
+mod collect;
+mod devices;
+mod incremental;
+mod oddities;
+mod support;

@@ -1,0 +1,13 @@
+//! Nodes of the tree of a directory.
+#![no_main]
+
+use lifebuoy_fuzz::{Budget, run};
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    run(
+        lifebuoy_data::fuzzing::TARGETS,
+        "file_node",
+        Budget::PLAIN,
+        input,
+    );
+});
