@@ -645,10 +645,10 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_leaf_is_another_leaf_or_none(entries in entries(), at: usize, bit in 0..8) {
+        fn a_changed_leaf_is_another_leaf_or_none(entries in entries(), at: usize, bit in 0..8_u32) {
             let mut bytes = encode_leaf(&entries);
             let at = at % bytes.len();
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1_u8 << bit;
             for (_, target) in crate::fuzzing::TARGETS {
                 target(&bytes);
             }

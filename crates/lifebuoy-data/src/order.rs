@@ -22,8 +22,8 @@ const SEGMENT_BYTES_MAX: usize = 2 * 1024 * 1024;
 const SEGMENT_FILES_MAX: usize = 4096;
 /// Segments on their way to the store.
 const SEGMENTS_PENDING_MAX: usize = 4;
-/// Small files that are remembered by their contents: 24 MiB at most.
-const SEEN_MAX: usize = 1 << 20;
+/// Small files that are remembered by their contents: 12 MiB at most.
+const SEEN_MAX: usize = 1 << 19;
 
 /// What was read, on its way into the tree.
 pub(crate) struct Order<'a> {

@@ -34,7 +34,7 @@ pub(crate) const SMALL_BYTES_MAX: u64 = CHUNK_BYTES_MIN as u64;
 /// Below this a hole is not worth a chunk for what is around it.
 const SPARSE_BYTES_MIN: u64 = 64 * 1024;
 /// What is read ahead of the cutter.
-const WINDOW_BYTES: usize = 2 * CHUNK_BYTES_MAX;
+const WINDOW_BYTES: usize = CHUNK_BYTES_MAX;
 /// Chunks of one file whose ids are awaited.
 const PENDING_MAX: usize = 8;
 /// Attributes above this are in a chunk.

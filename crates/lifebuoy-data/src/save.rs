@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Batches that are read ahead of the one that is put in order.
-const BATCHES_AHEAD: usize = 6;
+const BATCHES_AHEAD: usize = 4;
 
 /// What to save, and how.
 #[derive(Debug)]

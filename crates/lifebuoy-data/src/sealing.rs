@@ -13,9 +13,9 @@ use crate::{
 };
 
 /// Chunks that wait for a thread. Each is at most 4 MiB, and most are about 1 MiB.
-const WAITING_MAX: usize = 3;
+const WAITING_MAX: usize = 2;
 /// Buffers that are kept for the next chunk.
-const IDLE_BUFFERS_MAX: usize = 8;
+const IDLE_BUFFERS_MAX: usize = 4;
 
 type Sealed = Result<ChunkId>;
 

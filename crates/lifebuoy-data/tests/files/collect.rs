@@ -12,16 +12,17 @@ async fn what_a_snapshot_needs_survives_a_collection_and_what_none_needs_does_no
     let place = tempfile::tempdir().unwrap();
     let (from, to) = (place.path().join("from"), place.path().join("to"));
     fs::create_dir(&from).unwrap();
-    for n in 0..3000 {
-        fs::write(from.join(format!("{n}")), noise(n, 2000)).unwrap();
-    }
-    // Enough chunks for a map, and maps of maps are tried where they are built.
-    fs::write(from.join("large"), noise(1, 60 << 20)).unwrap();
     fs::write(from.join("only in the first"), noise(2, 9 << 20)).unwrap();
     let repository = repository().await;
     let (first, ..) = save_all(&repository, &from, None).await;
     fs::remove_file(from.join("only in the first")).unwrap();
+    for n in 0..3000 {
+        fs::write(from.join(format!("{n}")), noise(n, 2000)).unwrap();
+    }
+    // Enough chunks for a map.
+    fs::write(from.join("large"), noise(1, 60 << 20)).unwrap();
     let (second, ..) = save_all(&repository, &from, Some(&first.snapshot)).await;
+    let (second, ..) = save_all(&repository, &from, Some(&second.snapshot)).await;
     repository
         .forget(first.snapshot.session, "test")
         .await
