@@ -33,6 +33,7 @@ mod lost;
 mod names;
 mod pack;
 mod probe;
+mod random;
 mod protocol;
 mod reader;
 mod record;

@@ -156,7 +156,7 @@ impl Repository {
 
     async fn begin_copies(&self, cluster: ClusterKey) -> Result<crate::writer::Writer> {
         self.begin(SessionRequest {
-            id: SessionId::random(&mut rand::rng()),
+            id: SessionId::random(&mut self.shared.randomness.rng()),
             cluster,
             purpose: Purpose::Repack,
             label: Bytes::new(),

@@ -269,7 +269,7 @@ impl Shared {
         body: &[u8],
     ) -> Result<Bytes> {
         self.records()
-            .seal(key, kind, layout, body, &mut rand::rng())
+            .seal(key, kind, layout, body, &mut self.randomness.rng())
     }
 
     /// What format 1 has no place for is refused in it.

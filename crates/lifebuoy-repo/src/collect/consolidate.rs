@@ -227,7 +227,7 @@ impl<'a> Parts<'a> {
 
     async fn write(&mut self, kind: PartKind, body: &[u8]) -> Result<()> {
         let mut random = [0; 16];
-        rand::rng().fill_bytes(&mut random);
+        self.shared.randomness.rng().fill_bytes(&mut random);
         let run = self.n;
         let name = RunPartName { run, random };
         let key = Name::RunPart(name).key();
