@@ -580,8 +580,17 @@ pub struct Snapshot {
     pub summary: Bytes,
     /// True if somebody asked to forget it.
     pub forgotten: bool,
-    /// True if it must not be forgotten, whatever a retention says.
+    /// True if it must not be forgotten, whatever a retention says. What was
+    /// forgotten before stays while it is pinned, and goes once it is not.
     pub pinned: bool,
+}
+
+impl Snapshot {
+    /// True if it is on its way out: forgotten, and no pin keeps it.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.forgotten && !self.pinned
+    }
 }
 
 #[cfg(test)]

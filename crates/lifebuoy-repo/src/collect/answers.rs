@@ -135,6 +135,7 @@ impl Work<'_> {
             .into_iter()
             .map(|snapshot| Asked {
                 lineage: self.contents.lineage(&snapshot.summary).ok(),
+                complete: self.contents.is_complete(&snapshot.summary),
                 age: asked.get(&snapshot.session).copied(),
                 snapshot,
             })
