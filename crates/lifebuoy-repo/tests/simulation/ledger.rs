@@ -26,6 +26,8 @@ pub(crate) struct Entry {
     /// What its root names, by number.
     pub(crate) chunks: Vec<u64>,
     pub(crate) begun_ms: u64,
+    /// When its process began it, if it did.
+    pub(crate) tried_ms: Option<u64>,
     /// How it ended and when that was first told. `None`: nobody knows.
     pub(crate) end: Option<(End, u64)>,
     pub(crate) fence_asked: bool,
@@ -65,6 +67,7 @@ impl Ledger {
             cluster,
             chunks,
             begun_ms,
+            tried_ms: None,
             end: None,
             fence_asked: false,
             forgetting: Forgetting::No,
@@ -87,6 +90,12 @@ impl Ledger {
             None => entry.end = Some((end, now_ms)),
             // What is forgotten and collected is as if it had never been.
             Some(_) if entry.forgetting != Forgetting::No && end == End::Fenced => {}
+            // So is an id that was fenced and tidied up before its session began.
+            Some((End::Fenced, told_ms))
+                if self.collects.get() && entry.tried_ms.is_some_and(|tried| tried >= *told_ms) =>
+            {
+                entry.end = Some((end, now_ms));
+            }
             Some((before, _)) => {
                 assert!(
                     same(before, &end),
@@ -94,6 +103,11 @@ impl Ledger {
                 );
             }
         }
+    }
+
+    /// Somebody begins the session that was intended.
+    pub(crate) fn tried(&self, place: Place, now_ms: u64) {
+        self.entries.borrow_mut()[place.0].tried_ms = Some(now_ms);
     }
 
     pub(crate) fn begin_to_collect(&self) {

@@ -157,6 +157,7 @@ impl Process<'_> {
     pub(crate) async fn backup(&self, place: Place, backup: &Backup) {
         let session = self.ledger().entry(place).session;
         self.say(&format!("begins {session}"));
+        self.ledger().tried(place, self.world().now_ms());
         if backup.abandons {
             self.ledger().ask_to_fence(place);
         }
