@@ -157,11 +157,10 @@ impl Process<'_> {
     pub(crate) async fn backup(&self, place: Place, backup: &Backup) {
         let session = self.ledger().entry(place).session;
         self.say(&format!("begins {session}"));
-        self.ledger().tried(place, self.world().now_ms());
         if backup.abandons {
             self.ledger().ask_to_fence(place);
         }
-        let outcome = self.try_backup(session, backup).await;
+        let outcome = self.try_backup(place, session, backup).await;
         match outcome {
             Ok(Some(snapshot)) => self.told(place, End::Committed(snapshot)),
             Ok(None) => self.settle(place).await,
@@ -190,6 +189,7 @@ impl Process<'_> {
 
     async fn try_backup(
         &self,
+        place: Place,
         session: SessionId,
         backup: &Backup,
     ) -> Result<Option<Snapshot>, Error> {
@@ -200,6 +200,7 @@ impl Process<'_> {
             abandons,
         } = backup;
         let writer = self.begin(session).await?;
+        self.ledger().has_begun(place, self.world().now_ms());
         let mut root = String::new();
         if *own_root {
             root.push_str(&format!("# {session}\n"));

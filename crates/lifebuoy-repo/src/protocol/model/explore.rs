@@ -31,9 +31,7 @@ pub(super) fn explore(scene: Scene, bound: Bound) -> Explored {
     match bound {
         // What is yet to be looked at takes less room so.
         Bound::None => explored(&builder.spawn_dfs().join()),
-        Bound::States(states) => {
-            explored(&builder.target_state_count(states).spawn_bfs().join())
-        }
+        Bound::States(states) => explored(&builder.target_state_count(states).spawn_bfs().join()),
         Bound::Depth(depth) => explored(&builder.target_max_depth(depth).spawn_bfs().join()),
     }
 }
