@@ -17,7 +17,7 @@ sys.dont_write_bytecode = True
 import repo_format as f  # noqa: E402
 from golden_writer import index_entry  # noqa: E402
 from lifebuoy_reader import passphrase  # noqa: E402
-from repository import CannotOpen, Repository  # noqa: E402
+from repository import CannotOpen, Repository, unlock  # noqa: E402
 from store import Directory  # noqa: E402
 from verify import verify  # noqa: E402
 
@@ -60,7 +60,7 @@ def main():
     arguments = parser.parse_args()
     store, secret = Directory(arguments.repository), passphrase(arguments)
     objects = {key: store.read(key) for key in store.list()}
-    whole = Repository(Memory(objects, {}), secret, print)
+    whole = Repository(Memory(objects, {}), unlock(store, secret, print), print)
 
     wrong = [f"untouched: {key}: {problem}" for key, problem in verify(Memory(objects, {}), secret).findings]
     planted = 0
