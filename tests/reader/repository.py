@@ -102,7 +102,7 @@ class Session:
     @property
     def state(self):
         if "end" not in self.keys:
-            return "open"
+            return "open" if "open" in self.keys else "over"
         if not self.ends:
             return "damaged"
         outcomes = {end.outcome for end in self.ends.values()}
