@@ -402,8 +402,8 @@ def forged_parts(whole, objects):
     for kind, name, pairs in whole.parts:
         key, (session, content) = f.parse_key(name), pairs[0]
         if kind == f.RELIED:
-            body = f.little(1, 4) + session + names([ONE])
-            yield forgery(whole, objects, key, body, "a pack that is not there", f.pack_key(*ONE))
+            body = f.little(1, 4) + session + names([TWO, ONE])
+            yield forgery(whole, objects, key, body, "packs in no order")
             continue
         pack = content.packs[0]
         longer = index_entry(pack._replace(length=pack.length + 4096))

@@ -143,12 +143,6 @@ def _check_run(repository, there, report):
         for key, end in ends.items():
             if end.outcome not in (f.COMMITTED, f.PART) or end.generation >= repository.run:
                 report.damaged(key.text, f"is not what {name} lists as live")
-    relied = repository.of_run(f.RELIED) + [(s.id, s.index.relied) for s in repository.sessions.values() if s.index]
-    for session, packs in relied:
-        for pack in packs if _is_kept(repository, session) else ():
-            key = f.pack_key(*pack)
-            if key not in there and key not in _deleted(repository):
-                report.damaged(key, f"is missing, and snapshot {session.hex()} relies on it")
     for session, index in repository.of_run(f.PACKS):
         for pack in index.packs:
             key = f.parse_key(f.pack_key(session, pack.n, pack.number))
@@ -156,11 +150,6 @@ def _check_run(repository, there, report):
                 _compare_pack(repository, key, pack, index.random, {index.random}, name, report)
             elif key.text not in _deleted(repository):
                 report.damaged(key.text, f"is missing, and {name} lists it")
-
-
-def _is_kept(repository, session):
-    known = repository.sessions.get(session)
-    return known is not None and known.committed and repository.counts(known) and session not in _going(repository)
 
 
 def _going(repository):
