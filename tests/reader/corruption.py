@@ -169,7 +169,7 @@ def absences(objects, whole):
         kind, committed = key.kind.name, session and session.committed
         if key.text in listed or kind in ("data", "meta") and session.index and not is_closed(whole, key):
             yield gone(key.text, key.text)
-        elif kind == "index" and committed and not is_closed(whole, key):
+        elif kind == "index" and committed and committed[1].packs and not is_closed(whole, key):
             yield gone(key.text, key.text)
         elif kind == "open" and committed:
             yield gone(key.text, committed[0].text)

@@ -64,8 +64,9 @@ pub(super) async fn change(client: &Client, round: usize) -> Result<()> {
     let configmaps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
     for (name, field) in [("plain-0", "n"), ("large", "noise")] {
         let patch = Patch::Merge(json!({"data": {field: format!("another, {round}")}}));
-        let done = configmaps.patch(name, &PatchParams::default(), &patch);
-        done.await?;
+        configmaps
+            .patch(name, &PatchParams::default(), &patch)
+            .await?;
     }
     let new = configmap(&format!("new-{round}"), &[("a", "b")]);
     configmaps.create(&PostParams::default(), &new).await?;
