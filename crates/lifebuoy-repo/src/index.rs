@@ -200,11 +200,7 @@ impl Index {
                 return;
             };
             self.packs.push(PackPlace {
-                name: PackName {
-                    session,
-                    number: pack.number,
-                    kind: pack.kind,
-                },
+                name: pack.name(session),
                 random: delta.random,
                 commitment: pack.commitment,
                 length: pack.length,

@@ -129,6 +129,17 @@ pub(crate) struct PackEntry {
     pub(crate) chunks: Vec<ChunkEntry>,
 }
 
+impl PackEntry {
+    /// The name of this pack of a session's index.
+    pub(crate) fn name(&self, session: SessionId) -> PackName {
+        PackName {
+            session,
+            number: self.number,
+            kind: self.kind,
+        }
+    }
+}
+
 /// Seals and opens the records of one repository.
 pub(crate) struct Records<'a> {
     pub(crate) keys: &'a Keys,

@@ -317,7 +317,7 @@ impl Shared {
         }
     }
 
-    async fn read_record(&self, key: &str, kind: ObjectType) -> Result<Vec<u8>> {
+    pub(crate) async fn read_record(&self, key: &str, kind: ObjectType) -> Result<Vec<u8>> {
         let bytes = self.objects.get_bounded(key, RECORD_BYTES_MAX).await?;
         self.records().open(key, kind, &bytes)
     }
