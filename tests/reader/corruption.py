@@ -17,7 +17,7 @@ sys.dont_write_bytecode = True
 import repo_format as f  # noqa: E402
 from golden_writer import index_entry  # noqa: E402
 from lifebuoy_reader import passphrase  # noqa: E402
-from repository import CannotOpen, Repository  # noqa: E402
+from repository import CannotOpen, Repository, unlock  # noqa: E402
 from store import Directory  # noqa: E402
 from verify import verify  # noqa: E402
 
@@ -40,6 +40,10 @@ REGIONS = {
 }
 
 
+# A session that nobody ever began.
+STRANGER = bytes(range(16))
+
+
 class Memory:
     """A copy of a store in which some objects are others."""
 
@@ -60,7 +64,7 @@ def main():
     arguments = parser.parse_args()
     store, secret = Directory(arguments.repository), passphrase(arguments)
     objects = {key: store.read(key) for key in store.list()}
-    whole = Repository(Memory(objects, {}), secret, print)
+    whole = Repository(Memory(objects, {}), unlock(store, secret, print), print)
 
     wrong = [f"untouched: {key}: {problem}" for key, problem in verify(Memory(objects, {}), secret).findings]
     planted = 0
@@ -85,15 +89,31 @@ def findings(store, secret):
 
 
 def examples(whole):
-    """One object of every kind, and one end record of every outcome."""
+    """One object of every kind, one end record of every outcome, and one index with
+    packs and one without: rather of sessions that no run has closed.
+    """
     chosen = {}
-    for key in whole.objects:
-        outcome = None
+    for key in sorted(victims(whole), key=lambda key: is_closed(whole, key)):
+        sort = None
         if key.kind.name == "end":
-            outcome = whole.sessions[key.session].ends[key].outcome
-        if key.kind.name != "probe":
-            chosen.setdefault((key.kind.name, outcome), key)
+            sort = whole.sessions[key.session].ends[key].outcome
+        elif key.kind.name == "index":
+            sort = bool(whole.sessions[key.session].index.packs)
+        chosen.setdefault((key.kind.name, sort), key)
     return list(chosen.values())
+
+
+def victims(whole):
+    """All objects of which a fault must be found: not those that are damaged already
+    and have a mend, and not probes.
+    """
+    return [key for key in whole.objects if key.kind.name != "probe" and f.MEND + key.text not in whole.mends]
+
+
+def is_closed(whole, key):
+    """Whether the session of this object was born before the newest run."""
+    session = whole.sessions.get(key.session)
+    return bool(whole.run and session and all(birth < whole.run for birth in session.births))
 
 
 # A flipped byte in every region
@@ -105,11 +125,10 @@ def flips(objects, whole):
             start, end = start % len(data), (end % len(data)) or len(data)
             for at in sorted({start, (start + end) // 2, end - 1}):
                 yield flip(key.text, data, at, name)
-    for key in whole.objects:
-        if key.kind.name != "probe":
-            data = objects[key.text]
-            at = int.from_bytes(f.blake3(key.text.encode()).digest()[:8], "little") % len(data)
-            yield flip(key.text, data, at, "anywhere")
+    for key in victims(whole):
+        data = objects[key.text]
+        at = int.from_bytes(f.blake3(key.text.encode()).digest()[:8], "little") % len(data)
+        yield flip(key.text, data, at, "anywhere")
 
 
 def flip(key, data, at, region):
@@ -144,21 +163,33 @@ def lengths(objects, whole):
 # Objects that are gone
 
 def absences(objects, whole):
-    for session in whole.sessions.values():
-        for kind in ("data", "meta"):
-            for key in session.keys.get(kind, ()) if session.index else ():
-                yield Fault(f"{key.text} is gone", {key.text: None}, {key.text})
-        if session.committed:
-            for key in session.keys.get("index", ()):
-                yield Fault(f"{key.text} is gone", {key.text: None}, {key.text})
-            for key in session.keys.get("open", ()):
-                end = session.committed[0].text
-                yield Fault(f"{key.text} is gone", {key.text: None}, {end})
-    for before, gone, after in neighbours(whole):
-        key = gone.committed[0]
-        yield Fault(f"{key.text} is gone", {key.text: None}, {f"end/{key.cluster.hex()}/"})
+    listed = {place.pack.text for places in whole.places.values() for place in places}
+    for key in victims(whole):
+        session = whole.sessions.get(key.session)
+        kind, committed = key.kind.name, session and session.committed
+        if key.text in listed or kind in ("data", "meta") and session.index and not is_closed(whole, key):
+            yield gone(key.text, key.text)
+        elif kind == "index" and committed and committed[1].packs and not is_closed(whole, key):
+            yield gone(key.text, key.text)
+        elif kind == "open" and committed:
+            yield gone(key.text, committed[0].text)
+        elif kind == "end" and key.session in whole.live:
+            yield gone(key.text, f"end/…/{key.session.hex()}")
+        elif kind == "part" and key.text in [name for _, name, _ in whole.parts]:
+            yield gone(key.text, key.text)
+        elif kind in ("run", "final") and any(n > key.n for n in whole.plans):
+            yield gone(key.text, key.text)
+        elif kind in ("mend-index", "mend-part", "mend-pack"):
+            yield gone(key.text, key.text[len(f.MEND):])
+    for _, session, _ in neighbours(whole) if not whole.collected else ():
+        key = session.committed[0]
+        yield gone(key.text, f"end/{key.cluster.hex()}/")
     for folder in ("format/", "keys/"):
         yield Fault(f"{folder} is gone", {key: None for key in objects if key.startswith(folder)}, {folder})
+
+
+def gone(key, named):
+    return Fault(f"{key} is gone", {key: None}, {named})
 
 
 def neighbours(whole):
@@ -174,7 +205,7 @@ def neighbours(whole):
 # Objects under another name
 
 def copies(objects, whole):
-    stranger = bytes(range(16)).hex()
+    stranger = STRANGER.hex()
     for key in examples(whole):
         for name in other_names(key, stranger):
             yield Fault(f"{key.text} copied to {name}", {name: objects[key.text]}, {name})
@@ -190,7 +221,10 @@ def copies(objects, whole):
 
 
 def other_names(key, stranger):
-    if key.kind.name in ("data", "meta"):
+    if key.text.startswith(f.MEND):
+        of = f.parse_key(key.text[len(f.MEND):])
+        yield from (f.MEND + name for name in other_names(of, stranger))
+    elif key.kind.name in ("data", "meta"):
         number = key.kind.number
         for session, n, kind in ((key.session, key.n + 256, number), (key.session, key.n, 33 - number),
                                  (bytes.fromhex(stranger), key.n, number)):
@@ -204,16 +238,20 @@ def other_names(key, stranger):
             yield key.text.replace(key.cluster.hex(), stranger)
         if key.kind.name == "open":
             yield key.text.replace(f"/{key.n}-", f"/{key.n + 1}-")
-        if key.kind.name == "beat":
-            yield f"beat/{session}/{key.n + 1000}"
+        if key.kind.name in ("beat", "pin"):
+            yield f"{key.kind.name}/{session}/{key.n + 1000}"
+    elif key.kind.name == "part":
+        yield f"index/parts/{key.n}-{stranger}"
+    elif key.kind.name in ("plan", "final", "run", "keeper"):
+        yield key.text.replace(f"/{key.n}", f"/{key.n + 1000}")
 
 
 # Pairs that changed places
 
 def swaps(objects, whole):
     kinds = {}
-    for key in whole.objects:
-        if key.kind.name not in ("format", "slot", "probe"):
+    for key in victims(whole):
+        if key.kind.name not in ("format", "slot"):
             kinds.setdefault(key.kind.name, []).append(key)
     for kind, keys in kinds.items():
         for one, other in zip(keys, keys[1:]):
@@ -241,10 +279,19 @@ def forgeries(objects, whole):
             yield forgery(whole, objects, key, f.little(key.n + 1, 8), "another number")
         elif key.kind.name == "open":
             yield from forged_opens(whole, objects, session, key)
-        elif key.kind.name == "index":
+        elif key.kind.name == "index" and session.index.packs:
             yield from forged_indices(whole, objects, session, key)
         elif key.kind.name == "end" and session.ends[key].outcome == f.COMMITTED:
             yield from forged_ends(whole, objects, session, key)
+        elif key.kind.name in FORGED_BODIES:
+            for body, what in FORGED_BODIES[key.kind.name]:
+                yield forgery(whole, objects, key, body, what)
+    for n, last in whole.finals.items():
+        key = f.parse_key(f"gc/{n}.final")
+        yield forgery(whole, objects, key, names([*last, f.PackName(b"\xff" * 16, 0, 16)]), "a pack that nobody condemned")
+    if whole.run:
+        yield from forged_runs(whole, objects, f.parse_key(f"index/runs/{whole.run}"))
+        yield from forged_parts(whole, objects)
 
 
 def forgery(whole, objects, key, body, what, named=None):
@@ -299,15 +346,70 @@ def forged_ends(whole, objects, session, key):
                 + f.little(len(summary), 4) + summary)
 
     index = f"index/{session.id.hex()}"
-    yield forgery(whole, objects, key, body(outcome=3), "an unknown outcome")
+    yield forgery(whole, objects, key, body(outcome=9), "an unknown outcome")
     yield forgery(whole, objects, key, body(generation=end.generation + 1), "another generation")
     yield forgery(whole, objects, key, body(root=bytes(32)), "a root that nobody has")
     yield forgery(whole, objects, key, body(packs=end.packs + 1), "one pack more", index)
-    yield forgery(whole, objects, key, body(sequence=end.sequence + 10**6), "a sequence far ahead",
-                  f"end/{key.cluster.hex()}/")
+    if not whole.collected:
+        yield forgery(whole, objects, key, body(sequence=end.sequence + 10**6), "a sequence far ahead",
+                      f"end/{key.cluster.hex()}/")
     yield forgery(whole, objects, key, body(summary=b"{}"), "another summary")
     some = next(chunk for chunk, places in whole.places.items() if places[0].pack.kind.name == "data")
     yield forgery(whole, objects, key, body(root=some), "a root that is no manifest")
+
+
+# Format 2
+
+def names(packs):
+    """A list of packs."""
+    return f.little(len(packs), 4) + b"".join(pack.session + f.little(pack.n, 4) + bytes([pack.number]) for pack in packs)
+
+
+def sessions(ids):
+    """A list of sessions."""
+    return f.little(len(ids), 4) + b"".join(ids)
+
+
+ONE, TWO = (f.PackName(STRANGER, n, 16) for n in (1, 2))
+BAD_REASON = f.little(1, 2) + b"\xff"
+FORGED_BODIES = {
+    "plan": ((sessions([]) + names([TWO, ONE]), "packs in no order"),
+             (sessions([STRANGER] * 2) + names([]), "one session twice"),
+             (sessions([]) + names([ONE._replace(number=18)]), "a pack of another type")),
+    "final": ((names([ONE, ONE]), "one pack twice"), (names([]) + b"\1", "a byte after its body")),
+    "run": ((sessions([]) + f.little(1, 4) + bytes([3]) + bytes(24), "a part of another kind"),
+            (sessions([]) + f.little(2, 4), "parts that are not there")),
+    "pin": ((BAD_REASON, "a reason that is not UTF-8"),),
+    "keeper": ((bytes(32) + b"\1", "a byte after its body"),),
+    "mend-index": ((bytes(32) + f.little(1, 4), "a pack that is not there"),),
+    "mend-pack": ((BAD_REASON, "a reason that is not UTF-8"),),
+}
+
+
+def forged_runs(whole, objects, key):
+    def body(live=(), parts=()):
+        found = [(kind, int(name[12:-33]), bytes.fromhex(name[-32:])) for kind, name, _ in whole.parts] + list(parts)
+        return (sessions(sorted([*whole.live, *live])) + f.little(len(found), 4)
+                + b"".join(bytes([kind]) + f.little(n, 8) + random for kind, n, random in found))
+
+    stranger = STRANGER.hex()
+    yield forgery(whole, objects, key, body(live=[STRANGER]), "a session that is not there", f"end/…/{stranger}")
+    part = f"index/parts/{whole.run}-{stranger}"
+    yield forgery(whole, objects, key, body(parts=[(f.PACKS, whole.run, STRANGER)]), "a part that is not there", part)
+
+
+def forged_parts(whole, objects):
+    for kind, name, pairs in whole.parts:
+        key, (session, content) = f.parse_key(name), pairs[0]
+        if kind == f.RELIED:
+            body = f.little(1, 4) + session + names([TWO, ONE])
+            yield forgery(whole, objects, key, body, "packs in no order")
+            continue
+        pack = content.packs[0]
+        longer = index_entry(pack._replace(length=pack.length + 4096))
+        body = f.little(1, 4) + session + content.random + f.little(1, 4) + longer
+        where = f.pack_key(session, pack.n, pack.number)
+        yield forgery(whole, objects, key, body, "a pack of another length", where)
 
 
 if __name__ == "__main__":

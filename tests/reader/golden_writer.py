@@ -10,6 +10,12 @@ writer for tests of upgrades. It creates objects and never changes or removes on
 FILE.json: {"types": [{"group": "", "version": "v1", "kind": "ConfigMap", "resource":
 "configmaps", "namespaced": true, "objects": [{…}, …]}, …]}
 
+    golden_writer.py serve
+
+`serve` opens the repository once, runs each line of stdin as a command, such as
+`write --cluster …`, and says `exit` and its exit code: a program that has been running
+since before an upgrade.
+
 Exit codes: 0 done and acknowledged; 2 cannot open the repository or read the input;
 3 refused to begin; 4 fenced; 5 committed but not acknowledged; 6 stopped at a pause.
 """
@@ -18,7 +24,9 @@ import argparse
 import json
 import os
 import secrets
+import shlex
 import sys
+from functools import cached_property
 
 sys.dont_write_bytecode = True
 
@@ -28,7 +36,7 @@ from lifebuoy_reader import passphrase  # noqa: E402
 from repository import CannotOpen, Repository, unlock  # noqa: E402
 from store import Directory  # noqa: E402
 
-VERSIONS = (1,)
+NEWEST = 1
 PAUSES = ("packs", "index", "commit", "acknowledge")
 
 
@@ -43,7 +51,30 @@ class Stop(Exception):
 def main():
     arguments = parse_arguments()
     try:
-        arguments.run(arguments, Directory(arguments.repository), passphrase(arguments))
+        place = Place(Directory(arguments.repository), passphrase(arguments))
+    except CannotOpen as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return run(arguments, place)
+
+
+class Place:
+    """A repository in a directory. Its keys are read once: what is open stays open,
+    whatever version somebody upgrades it to.
+    """
+
+    def __init__(self, store, secret):
+        self.store, self.secret = store, secret
+
+    @cached_property
+    def keys(self):
+        return unlock(self.store, self.secret, give_up, NEWEST)
+
+
+def run(arguments, place):
+    """Runs a command, and gives its exit code."""
+    try:
+        arguments.run(arguments, place)
     except Stop as stop:
         print(f"stopped: {stop}", file=sys.stderr)
         return stop.code
@@ -53,7 +84,7 @@ def main():
     return 0
 
 
-def parse_arguments():
+def parse_arguments(line=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repository", metavar="DIR", default=os.environ.get("LIFEBUOY_REPOSITORY", "."))
     parser.add_argument("--passphrase-file", metavar="FILE")
@@ -83,7 +114,9 @@ def parse_arguments():
     command.add_argument("--session", required=True, type=session_id)
     command.add_argument("--reason", default="")
     command.set_defaults(run=run_forget)
-    return parser.parse_args()
+
+    commands.add_parser("serve", help="run the commands on stdin").set_defaults(run=run_serve)
+    return parser.parse_args(line)
 
 
 def session_id(text):
@@ -105,7 +138,8 @@ def record(keys, text, body):
 
 # Section 5: initialising
 
-def run_init(arguments, store, secret):
+def run_init(arguments, place):
+    store, secret = place.store, place.secret
     os.makedirs(store.root, exist_ok=True)
     if [key for key in store.list() if not key.startswith(("probe/", "keys/"))]:
         raise Stop(3, "there is something in the directory")
@@ -127,10 +161,10 @@ def run_init(arguments, store, secret):
 
 # Section 9: sessions
 
-def run_write(arguments, store, secret):
+def run_write(arguments, place):
+    store, keys = place.store, place.keys
     with open(arguments.objects, encoding="utf-8") as file:
         types = json.load(file)["types"]
-    keys = unlock(store, secret, give_up, VERSIONS)
     cluster, session = keys.cluster_key(arguments.cluster), arguments.session
     end_key = f"end/{cluster.hex()}/{session.hex()}"
 
@@ -146,8 +180,9 @@ def run_write(arguments, store, secret):
         raise Stop(3, "the session was begun already")
     # 3.
     refuse_collection(store)
-    # 4. Only now; the index holds the chunks of committed sessions alone.
-    before = Repository(store, secret, give_up, VERSIONS)
+    # 4. Only now; the index holds the chunks of committed sessions alone. What a later
+    # version wrote and this one cannot read is not built on.
+    before = Repository(store, keys, lambda *_: None, NEWEST)
     seen = [s.committed[1].sequence for s in before.snapshots() if s.committed[0].cluster == cluster]
     # 5.
     for n in range(1, arguments.beats + 1):
@@ -230,18 +265,27 @@ def to_json(value):
 
 # Fences and forgetting
 
-def run_fence(arguments, store, secret):
-    keys = unlock(store, secret, give_up, VERSIONS)
+def run_fence(arguments, place):
+    store, keys = place.store, place.keys
     end_key = f"end/{keys.cluster_key(arguments.cluster).hex()}/{arguments.session.hex()}"
     if not store.create(end_key, record(keys, end_key, bytes([f.FENCED]) + f.little(0, 8))):
         raise Stop(3, "the session has ended already")
 
 
-def run_forget(arguments, store, secret):
-    keys = unlock(store, secret, give_up, VERSIONS)
+def run_forget(arguments, place):
+    store, keys = place.store, place.keys
     reason = arguments.reason.encode()
     key = f"forget/{arguments.session.hex()}"
     store.create(key, record(keys, key, f.little(len(reason), 2) + reason))
+
+
+# Many commands
+
+def run_serve(arguments, place):
+    place.keys  # opened before anybody may upgrade
+    print("open", flush=True)
+    for line in iter(sys.stdin.readline, ""):
+        print(f"exit {run(parse_arguments(shlex.split(line)), place)}", flush=True)
 
 
 if __name__ == "__main__":

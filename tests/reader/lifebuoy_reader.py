@@ -13,9 +13,10 @@ import sys
 
 sys.dont_write_bytecode = True
 
+import repo_format as f  # noqa: E402
 from archive import Archive, canonical, label, merged, parse_json, rendered, secret_key  # noqa: E402
 from repo_format import Damaged  # noqa: E402
-from repository import CannotOpen, Repository  # noqa: E402
+from repository import CannotOpen, Repository, unlock  # noqa: E402
 from store import Directory  # noqa: E402
 from verify import verify  # noqa: E402
 
@@ -84,7 +85,7 @@ class Problems:
 
 
 def open_repository(arguments, store, secret, problems):
-    repository = Repository(store, secret, problems)
+    repository = Repository(store, unlock(store, secret, problems), problems)
     if arguments.without_index:
         repository.find_chunks_by_trailers()
     return repository
@@ -219,6 +220,7 @@ def run_describe(arguments, store, secret):
     problems = Problems()
     repository = open_repository(arguments, store, secret, problems)
     sessions = []
+    collected = {"collections": collections(repository)} if repository.collected else {}
     for session in sorted(repository.sessions.values(), key=lambda session: session.id):
         births = session.keys.get("open", []) + session.keys.get("end", [])
         sessions.append({
@@ -234,9 +236,27 @@ def run_describe(arguments, store, secret):
         for kind, item, whole in objects(repository, session, problems):
             digest = hashlib.sha256(canonical(whole).encode()).hexdigest()
             digests.setdefault(kind.name, {})[label((item.namespace, item.name))] = digest
-        snapshots.append({**snapshot, "objects": digests})
-    show({"repository": repository.keys.repository.hex(), "sessions": sessions, "snapshots": snapshots})
+        pinned = {"pinned": True} if session.pinned else {}
+        snapshots.append({**snapshot, **pinned, "objects": digests})
+    show({"repository": repository.keys.repository.hex(), **collected, "sessions": sessions, "snapshots": snapshots})
     return min(problems.count, 1)
+
+
+def collections(repository):
+    """What format 2 adds: collections, the newest run, the keeper, and what was mended."""
+    def names(packs):
+        return [f.pack_key(*pack) for pack in packs]
+
+    keeper = max(repository.claims.items(), default=None)
+    return {
+        "plans": {str(n): {"forgets": [session.hex() for session in plan.forgets], "packs": names(plan.packs)}
+                  for n, plan in repository.plans.items()},
+        "finals": {str(n): names(last) for n, last in repository.finals.items()},
+        "run": repository.run,
+        "live": sorted(session.hex() for session in repository.live),
+        "keeper": keeper and {"term": keeper[0], "cluster": keeper[1].cluster.hex()},
+        "mended": sorted(text[len(f.MEND):] for text in repository.mends),
+    }
 
 
 if __name__ == "__main__":

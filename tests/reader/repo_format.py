@@ -90,6 +90,9 @@ _LIMITS = {"format": 2**16, "open": 2**64, "beat": 2**64, "data": 2**32, "meta":
 
 def parse_key(text):
     """What a key names, or None: a reader ignores keys that are not of the format."""
+    if text.startswith(MEND):
+        of = parse_key(text[len(MEND):])
+        return of._replace(text=text, kind=MENDS[of.kind.name]) if of and of.kind.name in MENDS else None
     for kind in KINDS:
         match = kind.pattern.fullmatch(text)
         if not match:
@@ -168,8 +171,8 @@ def same(a, b):
 
 # Section 4: the common header
 
-def header(number):
-    return b"LIFEBUOY" + little(VERSION, 2) + little(number, 1) + bytes(5)
+def header(number, version=VERSION):
+    return b"LIFEBUOY" + little(version, 2) + little(number, 1) + bytes(5)
 
 
 def check_header(data, number, version=VERSION):
@@ -238,11 +241,13 @@ def open_slot(slot, passphrase):
 
 # Section 6: records
 
-def open_record(keys, key, data):
-    """The body of a record, parsed by the type that its key says."""
+def open_record(keys, key, data, newest=2):
+    """The body of a record, parsed by the type that its key says, for a reader that
+    knows the formats up to `newest`.
+    """
     # The version is that of the format that defined the layout.
     version = int.from_bytes(data[8:10], "little") if len(data) >= 10 else 0
-    require(version in layouts(key.kind.name), f"has format version {version}, which its type has not")
+    require(version in layouts(key.kind) and version <= newest, f"has format version {version}, which is not known")
     check_header(data, key.kind.number, version)
     require(len(data) <= RECORD_BYTES_MAX, "is longer than a record may be")
     clear = Cursor(data)
@@ -253,39 +258,57 @@ def open_record(keys, key, data):
     plain = opened(triple.aead, nonce, clear.rest(), aad, "the record")
     require(same(nonce, keyed(triple.nonce, plain)[:12]), "has a nonce that is not derived from it")
     require(len(plain) % RECORD_PADDING == 0, "is not padded to a multiple of 256 bytes")
-    cursor = Cursor(plain)
-    body = key.kind.body(cursor)
     if key.kind.name == "index":
-        require(version == 2 or body.packs, "is an index of nothing")
-        if version == 2:
-            pack_names(cursor)
+        return whole(plain, lambda body: _delta_body(body, version))
+    body = whole(plain, key.kind.body)
+    require(newest > 1 or key.kind.name != "end" or body.outcome <= FENCED, "has an outcome that is not known")
+    return body
+
+
+def whole(plain, parse):
+    """What a body holds that fills its record."""
+    cursor = Cursor(plain)
+    body = parse(cursor)
     padding = cursor.rest()
     require(len(padding) < RECORD_PADDING and not any(padding), "has bytes after its body")
     return body
 
 
-def seal_record(keys, key, salt, body):
+def seal_record(keys, key, salt, body, version=None):
     """The reverse of `open_record`, for a writer."""
     plain = body + bytes(-len(body) % RECORD_PADDING)
-    head = header(key.kind.number)
+    head = header(key.kind.number, version or layouts(key.kind)[0])
     triple = keys.record_triple(key.kind.number, salt)
     nonce = keyed(triple.nonce, plain)[:12]
     sealed = triple.aead.encrypt(nonce, plain, head + keys.repository + key.text.encode())
     return head + salt + triple.commitment + nonce + sealed
 
 
+def layouts(kind):
+    """The versions in the headers of this type's objects, section 4."""
+    return (1, 2) if kind.name == "index" else (2,) if kind.number in range(8, 15) else (1,)
+
+
+def is_known(kind, newest):
+    """Whether this type of object is one of the formats up to `newest`."""
+    return kind.number is None or layouts(kind)[0] <= newest
+
+
 Open = namedtuple("Open", "purpose generation random parent label")
-End = namedtuple("End", "outcome generation sequence root packs summary", defaults=(None,) * 4)
-Plan = namedtuple("Plan", "forgets packs")
-Run = namedtuple("Run", "live parts")
-Index = namedtuple("Index", "random packs")
+End = namedtuple("End", "outcome generation sequence root packs summary parent", defaults=(None,) * 5)
+Index = namedtuple("Index", "random packs relied", defaults=((),))
 IndexedPack = namedtuple("IndexedPack", "n number length commitment entries")
 Entry = namedtuple("Entry", "id codec raw stored")
 Forget = namedtuple("Forget", "reason")
 Beat = namedtuple("Beat", "n")
+PackName = namedtuple("PackName", "session n number")
+Plan = namedtuple("Plan", "forgets packs")
+Run = namedtuple("Run", "live parts")
+Claim = namedtuple("Claim", "cluster random")
 
 PURPOSES = {1: "backup", 2: "part", 3: "repack", 4: "restore"}
 COMMITTED, FENCED, PART, COPIES = 1, 2, 3, 4
+PACKS, RELIED = 1, 2
 
 
 def _open_body(body):
@@ -303,10 +326,10 @@ def _end_body(body):
     if outcome == FENCED:
         return End(FENCED, generation)
     if outcome == PART:
-        body.take(16)  # the parent
-        return End(PART, generation, None, body.take(32), body.u32())
+        parent = body.take(16)
+        return End(PART, generation, root=body.take(32), packs=body.u32(), parent=parent)
     if outcome == COPIES:
-        return End(COPIES, generation, None, None, body.u32())
+        return End(COPIES, generation, packs=body.u32())
     sequence, root, packs, length = body.u64(), body.take(32), body.u32(), body.u32()
     require(length <= 65_536, "has a summary of more than 65,536 bytes")
     return End(COMMITTED, generation, sequence, root, packs, body.take(length))
@@ -326,48 +349,55 @@ def _index_body(body):
     return Index(random, packs)
 
 
-def pack_names(body):
-    """A list of packs: session, number, type, strictly rising."""
+def _delta_body(body, version):
+    """An index delta, which in version 2 has a list of packs after it."""
+    index = _index_body(body)
+    if version == 2:
+        index = index._replace(relied=_pack_names(body))
+    require(index.packs or index.relied, "is an index of nothing")
+    return index
+
+
+def _pack_names(body):
+    """A list of packs."""
     found = []
     for _ in range(body.u32()):
-        name = body.take(16), body.u32(), body.u8()
-        require(name[2] in (16, 17), "names a pack of an unknown type")
+        name = PackName(body.take(16), body.u32(), body.u8())
+        require(name.number in (16, 17), "names a pack of an unknown type")
         require(not found or name > found[-1], "does not name its packs in rising order")
         found.append(name)
     return found
 
 
 def _sessions(body):
+    """A list of sessions."""
     found = []
     for _ in range(body.u32()):
-        found.append(body.take(16))
-        require(len(found) < 2 or found[-1] > found[-2], "does not name its sessions in rising order")
+        session = body.take(16)
+        require(not found or session > found[-1], "does not name its sessions in rising order")
+        found.append(session)
     return found
+
+
+def _plan_body(body):
+    return Plan(_sessions(body), _pack_names(body))
 
 
 def _run_body(body):
     live, parts = set(_sessions(body)), []
     for _ in range(body.u32()):
         kind, n, random = body.u8(), body.u64(), body.take(16)
-        require(kind in (1, 2), f"has a part of an unknown kind {kind}")
+        require(kind in (PACKS, RELIED), f"has a part of an unknown kind {kind}")
         parts.append((kind, f"index/parts/{n}-{random.hex()}"))
     return Run(live, parts)
 
 
-def packs_part(body):
-    """A part of kind 1: what each session's packs hold."""
-    return [(body.take(16), _index_body(body)) for _ in range(body.u32())]
-
-
-def _opaque(body):
-    """Authentic, and read by its own rules elsewhere."""
-    return bytes(body.rest())
-
-
-def layouts(kind):
-    """The versions in the headers of this type's objects, section 4."""
-    newer = ("plan", "run", "final", "part", "pin", "keeper", "mend")
-    return (1, 2) if kind == "index" else (2,) if kind in newer else (1,)
+def read_part(kind, plain):
+    """Sessions and their index, or the packs that each relies on: only the run says
+    of which kind a part is, so its record gives the plain bytes.
+    """
+    of_one = _index_body if kind == PACKS else _pack_names
+    return whole(plain, lambda body: [(body.take(16), of_one(body)) for _ in range(body.u32())])
 
 
 def _forget_body(body):
@@ -414,19 +444,27 @@ KINDS = (
     _kind("open", 3, "open/<cluster>/<n>-<session>", _open_body),
     _kind("end", 4, "end/<cluster>/<session>", _end_body),
     _kind("index", 5, "index/<session>", _index_body),
-    _kind("plan", 8, "gc/<n>[.]plan", lambda body: Plan(_sessions(body), pack_names(body))),
-    _kind("run", 9, "index/runs/<n>", _run_body),
-    _kind("final", 10, "gc/<n>[.]final", pack_names),
-    _kind("part", 11, f"index/parts/<n>-{_HEX}", _opaque),
-    _kind("pin", 12, "pin/<session>/<n>", _forget_body),
-    _kind("keeper", 13, "keeper/<n>", lambda body: body.take(32)),
-    _kind("mend", 14, "mend/.+", _opaque),
     _kind("forget", 6, "forget/<session>", _forget_body),
     _kind("beat", 7, "beat/<session>/<n>", lambda body: Beat(body.u64())),
+    _kind("plan", 8, "gc/<n>[.]plan", _plan_body),
+    _kind("run", 9, "index/runs/<n>", _run_body),
+    _kind("final", 10, "gc/<n>[.]final", _pack_names),
+    _kind("part", 11, f"index/parts/<n>-{_HEX}", Cursor.rest),
+    _kind("pin", 12, "pin/<session>/<n>", _forget_body),
+    _kind("keeper", 13, "keeper/<n>", lambda body: Claim(body.take(16), body.take(16))),
     _kind("data", 16, "packs/[0-9a-f]{2}/<session>-<n>[.]data"),
     _kind("meta", 17, "packs/[0-9a-f]{2}/<session>-<n>[.]meta"),
     _kind("probe", None, f"probe/{_HEX}"),
 )
+
+# What stands in for a damaged object has the body of one, or only sets a pack aside.
+MEND = "mend/"
+MENDS = {
+    "index": Kind("mend-index", 14, None, _index_body),
+    "part": Kind("mend-part", 14, None, Cursor.rest),
+    "data": Kind("mend-pack", 14, None, _forget_body),
+    "meta": Kind("mend-pack", 14, None, _forget_body),
+}
 
 
 # Section 7: packs

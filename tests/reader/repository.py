@@ -9,6 +9,9 @@ import repo_format as f
 from repo_format import Damaged, require
 
 PACKS_IN_MEMORY = 8
+STATES = {f.COMMITTED: "committed", f.FENCED: "fenced", f.PART: "part", f.COPIES: "copies"}
+# Kinds of objects of which each belongs to one session.
+OF_SESSIONS = ("open", "end", "index", "forget", "beat", "pin", "data", "meta")
 
 Place = namedtuple("Place", "pack position offset entry random")
 
@@ -17,7 +20,8 @@ class CannotOpen(Exception):
     """There is no repository, or no way into it."""
 
 
-KNOWN_VERSIONS = (1, 2)
+# The newest version of the format that is known.
+NEWEST = 2
 
 
 def fetch(store, key):
@@ -27,8 +31,9 @@ def fetch(store, key):
     return data
 
 
-def unlock(store, passphrase, damaged, versions=KNOWN_VERSIONS):
-    """The keys of the repository. Damage on the way goes to `damaged(key, problem)`.
+def unlock(store, passphrase, damaged, newest=NEWEST):
+    """The keys of the repository, to one who knows the formats up to `newest`. Damage
+    on the way goes to `damaged(key, problem)`.
 
     Raises `CannotOpen`.
     """
@@ -38,7 +43,7 @@ def unlock(store, passphrase, damaged, versions=KNOWN_VERSIONS):
     if not formats:
         raise CannotOpen("there is no repository: no object below format/")
     highest = max(formats)
-    if highest not in versions:
+    if not 1 <= highest <= newest:
         raise CannotOpen(f"the repository has format version {highest}, which is not known here")
     try:
         format_object = f.parse_format(fetch(store, formats[highest]), highest)
@@ -85,8 +90,7 @@ class Session:
         self.id = session
         self.keys = {}  # every key by kind, whether the object could be read or not
         self.opens, self.ends = {}, {}  # what could be read, by key
-        self.beats, self.packs = {}, {}  # beats by key, the keys of packs by number
-        self.pins = {}
+        self.beats, self.pins, self.packs = {}, {}, {}  # by key, and the keys of packs by number
         self.index = self.forget = None
 
     @property
@@ -98,54 +102,90 @@ class Session:
     @property
     def state(self):
         if "end" not in self.keys:
-            return "open"
+            return "open" if "open" in self.keys else "over"
         if not self.ends:
             return "damaged"
-        return "committed" if self.committed else "fenced"
+        outcomes = {end.outcome for end in self.ends.values()}
+        return STATES[min(outcomes - {f.FENCED}, default=f.FENCED)]
+
+    @property
+    def births(self):
+        """The generations in which it began, as far as anything still says."""
+        return {end.generation for end in self.ends.values()} or {key.n for key in self.opens}
+
+    @property
+    def pinned(self):
+        return max((key.n for key in self.keys.get("pin", ())), default=0) % 2 == 1
 
 
 class Repository:
     """Sessions, snapshots and chunks. What cannot be read goes to `damaged(key, problem)`."""
 
-    def __init__(self, store, passphrase, damaged, versions=KNOWN_VERSIONS):
-        self.store, self.damaged = store, damaged
-        self.keys = unlock(store, passphrase, damaged, versions)
-        self.objects, self.ignored = [], []
-        self.sessions = {}
+    def __init__(self, store, keys, damaged, newest=NEWEST):
+        self.store, self.keys, self.newest, self._damaged = store, keys, newest, damaged
+        listed = [(text, f.parse_key(text)) for text in store.list()]
+        self.objects = [key for _, key in listed if key and f.is_known(key.kind, newest)]
+        self.ignored = [text for text, key in listed if not (key and f.is_known(key.kind, newest))]
         self._memory = OrderedDict()
-        for text in store.list():
-            key = f.parse_key(text)
-            if key is None:
-                self.ignored.append(text)
-                continue
-            self.objects.append(key)
-            if key.session:
+        self.mends, self.healed = {}, []
+        self.mends = self._records(*{kind.name for kind in f.MENDS.values()})
+        self.plans, self.finals = self._numbered("plan"), self._numbered("final")
+        self.claims = self._numbered("keeper")
+        self.sessions = {}
+        for key in self.objects:
+            if key.kind.name in OF_SESSIONS:
                 self._gather(key)
         self.run, self.live, self.parts = self._newest_run()
         self.places = self._places_by_index()
 
+    def damaged(self, text, problem):
+        """Says that an object is damaged, unless another one stands in for it."""
+        if f.MEND + text in self.mends:
+            self.healed.append((text, problem))
+        else:
+            self._damaged(text, problem)
+
+    def _record(self, key):
+        """The body of a record, or of what stands in for it, or None."""
+        try:
+            return f.open_record(self.keys, key, fetch(self.store, key.text), self.newest)
+        except Damaged as damage:
+            self.damaged(key.text, str(damage))
+            return self.mends.get(f.MEND + key.text)
+
+    def _records(self, *kinds):
+        """The records of these kinds that can be read, by the text of the key."""
+        found = {key.text: self._record(key) for key in self.objects if key.kind.name in kinds}
+        return {text: body for text, body in found.items() if body is not None}
+
+    def _numbered(self, kind):
+        return {f.parse_key(text).n: body for text, body in self._records(kind).items()}
+
     def _newest_run(self):
         """The run that counts: its number, the sessions it closes as live, its parts."""
-        runs = [key for key in self.objects if key.kind.name == "run"]
-        if not runs:
+        newest = max((key for key in self.objects if key.kind.name == "run"), key=lambda key: key.n, default=None)
+        body = self._record(newest) if newest else None
+        if body is None:
             return 0, set(), []
-        newest = max(runs, key=lambda key: key.n)
+        return newest.n, body.live, [(kind, name, self._part(kind, name)) for kind, name in body.parts]
+
+    def _part(self, kind, name):
+        """What a part of a run holds, or nothing if it cannot be read."""
         try:
-            body = f.open_record(self.keys, newest, fetch(self.store, newest.text))
+            body = self._record(f.parse_key(name))
+            return [] if body is None else f.read_part(kind, body)
         except Damaged as damage:
-            self.damaged(newest.text, str(damage))
-            return 0, set(), []
-        return newest.n, body.live, body.parts
+            self.damaged(name, str(damage))
+            return []
 
     @property
     def collected(self):
         """Whether garbage was ever collected here."""
-        return any(key.kind.name in ("plan", "final", "run") for key in self.objects)
+        return bool(self.run or self.plans or self.finals)
 
     def counts(self, session):
         """Whether a session is open to count, or closed by the newest run as live."""
-        births = [end.generation for end in session.ends.values()] or [key.n for key in session.opens]
-        return session.id in self.live or any(birth >= self.run for birth in births)
+        return session.id in self.live or any(birth >= self.run for birth in session.births)
 
     def _gather(self, key):
         session = self.sessions.setdefault(key.session, Session(key.session))
@@ -153,10 +193,8 @@ class Repository:
         if key.kind.name in ("data", "meta"):
             session.packs.setdefault(key.n, []).append(key)
             return
-        try:
-            body = f.open_record(self.keys, key, fetch(self.store, key.text))
-        except Damaged as damage:
-            self.damaged(key.text, str(damage))
+        body = self._record(key)
+        if body is None:
             return
         if key.kind.name in ("index", "forget"):
             setattr(session, key.kind.name, body)
@@ -189,9 +227,9 @@ class Repository:
         return self._memory[key.text]
 
     def _places_by_index(self):
-        """Where each chunk of a committed session is, by the index deltas."""
+        """Where each chunk of a committed session is, by the newest run and the deltas since."""
         places = {}
-        for session, index in self._indices():
+        for session, index in self.of_run(f.PACKS) + self._deltas():
             for pack in index.packs:
                 key = f.parse_key(f.pack_key(session, pack.n, pack.number))
                 offset = f.PACK_HEAD
@@ -201,20 +239,19 @@ class Repository:
                     offset += entry.stored
         return places
 
-    def _indices(self):
-        """The newest run, and the deltas of sessions that committed since."""
-        for kind, name in self.parts:
-            if kind != 1:
-                continue
-            try:
-                key = f.parse_key(name)
-                yield from f.packs_part(f.Cursor(f.open_record(self.keys, key, fetch(self.store, name))))
-            except Damaged as damage:
-                self.damaged(name, str(damage))
+    def of_run(self, kind):
+        """What all parts of this kind hold: pairs of a session and its packs."""
+        return [pair for of, _, body in self.parts if of == kind for pair in body]
+
+    def _deltas(self):
+        """The indices of sessions that committed since the newest run."""
+        found = []
         for session in self.sessions.values():
             committed = [end for end in session.ends.values() if end.outcome != f.FENCED]
-            if session.index and any(end.generation >= self.run for end in committed):
-                yield session.id, session.index
+            if any(end.generation >= self.run for end in committed):
+                index = session.index or self.mends.get(f"{f.MEND}index/{session.id.hex()}")
+                found += [(session.id, index)] if index else []
+        return found
 
     def find_chunks_by_trailers(self):
         """Forgets the index deltas and rebuilds what they say from the packs alone."""

@@ -13,7 +13,9 @@ sys.dont_write_bytecode = True
 
 import archive  # noqa: E402
 import repo_format as f  # noqa: E402
+from corruption import names, sessions  # noqa: E402
 from golden_tree import ChunkSink, key_bytes, leb128  # noqa: E402
+from golden_writer import index_entry  # noqa: E402
 from lifebuoy_reader import file_name  # noqa: E402
 from store import Directory  # noqa: E402
 from verify import verify  # noqa: E402
@@ -72,6 +74,87 @@ class Keys(unittest.TestCase):
         for text in ("format/65535", f"packs/0c/{session}-7.meta", f"packs/04/{session}-4294967295.data",
                      f"beat/{session}/18446744073709551615", f"open/{session}/0-{session}"):
             self.assertEqual(f.parse_key(text).text, text)
+
+
+class Format2(unittest.TestCase):
+    """The records that format 2 adds."""
+
+    keys = Vectors.keys
+    one, two = f.PackName(b"\1" * 16, 7, 16), f.PackName(b"\1" * 16, 7, 17)
+
+    def sealed(self, text, body, version=None):
+        key = f.parse_key(text)
+        return key, f.seal_record(self.keys, key, b"\4" * 32, body, version)
+
+    def read(self, text, body, version=None, newest=2):
+        key, data = self.sealed(text, body, version)
+        return f.open_record(self.keys, key, data, newest)
+
+    def refuse(self, text, body, why, version=None, newest=2):
+        with self.assertRaisesRegex(f.Damaged, why):
+            self.read(text, body, version, newest)
+
+    def test_plans_and_finals(self):
+        plan = self.read("gc/1.plan", sessions([b"\1" * 16, b"\2" * 16]) + names([self.one, self.two]))
+        self.assertEqual(plan, ([b"\1" * 16, b"\2" * 16], [self.one, self.two]))
+        self.assertEqual(self.read("gc/1.final", names([])), [])
+        self.refuse("gc/1.plan", sessions([b"\2" * 16, b"\1" * 16]) + names([]), "sessions in rising order")
+        self.refuse("gc/1.plan", sessions([]) + names([self.two, self.one]), "packs in rising order")
+        self.refuse("gc/1.final", names([self.one, self.one]), "packs in rising order")
+        self.refuse("gc/1.final", names([self.one._replace(number=15)]), "unknown type")
+        self.refuse("gc/1.final", f.little(2, 4), "unknown type")
+        self.refuse("gc/1.final", names([]) + b"\1", "bytes after its body")
+
+    def test_runs_and_their_parts(self):
+        run = self.read("index/runs/3", sessions([b"\1" * 16]) + f.little(1, 4) + b"\2" + f.little(2, 8) + b"\5" * 16)
+        self.assertEqual(run, ({b"\1" * 16}, [(f.RELIED, f"index/parts/2-{'05' * 16}")]))
+        self.refuse("index/runs/3", sessions([]) + f.little(1, 4) + bytes(25), "unknown kind")
+        part = f"index/parts/2-{'05' * 16}"
+        body = f.little(1, 4) + b"\1" * 16 + names([self.one])
+        self.assertEqual(f.read_part(f.RELIED, self.read(part, body)), [(b"\1" * 16, [self.one])])
+        index = bytes(32) + f.little(1, 4) + index_entry(f.IndexedPack(7, 16, 4096, bytes(32), [self.entry]))
+        self.assertEqual(f.read_part(f.PACKS, self.read(part, f.little(1, 4) + b"\1" * 16 + index))[0][1].packs[0].n, 7)
+        with self.assertRaisesRegex(f.Damaged, "after its body"):
+            f.read_part(f.PACKS, self.read(part, f.little(0, 4) + b"\1"))
+
+    entry = f.Entry(b"\6" * 32, 0, 8, 24)
+
+    def test_an_index_names_what_it_relies_on(self):
+        text = f"index/{'05' * 16}"
+        body = bytes(32) + f.little(0, 4)
+        self.assertEqual(self.read(text, body + names([self.one]), 2).relied, [self.one])
+        self.refuse(text, body + names([]), "index of nothing", 2)
+        self.refuse(text, body, "index of nothing", 1)
+        self.refuse(text, body + names([self.one]), "index of nothing|after its body", 1)
+        self.refuse(text, body + names([self.one]), "version 2, which is not known", 2, newest=1)
+
+    def test_ends_of_parts_and_copies(self):
+        text = f"end/{'06' * 16}/{'05' * 16}"
+        part = bytes([f.PART]) + f.little(4, 8) + b"\7" * 16 + b"\x08" * 32 + f.little(2, 4)
+        end = self.read(text, part)
+        self.assertEqual((end.generation, end.parent, end.root, end.packs), (4, b"\7" * 16, b"\x08" * 32, 2))
+        self.assertEqual(self.read(text, bytes([f.COPIES]) + f.little(4, 8) + f.little(9, 4)).packs, 9)
+        self.refuse(text, bytes([5]) + bytes(64), "unknown outcome")
+        self.refuse(text, part, "outcome that is not known", newest=1)
+
+    def test_pins_and_keepers(self):
+        self.assertEqual(self.read(f"pin/{'05' * 16}/1", f.little(3, 2) + b"why").reason, "why")
+        self.refuse(f"pin/{'05' * 16}/1", f.little(1025, 2) + b"a" * 1025, "more than 1,024")
+        self.assertEqual(self.read("keeper/9", b"\6" * 16 + bytes(16)).cluster, b"\6" * 16)
+
+    def test_mends(self):
+        pack = f"mend/packs/0c/{'05' * 16}-7.data"
+        for text in (f"mend/index/{'05' * 16}", f"mend/index/parts/2-{'05' * 16}", pack):
+            self.assertEqual(f.parse_key(text).kind.number, 14, text)
+        for text in ("mend/", f"mend/mend/index/{'05' * 16}", f"mend/end/{'06' * 16}/{'05' * 16}", "mend/gc/1.plan",
+                     f"mend/packs/0d/{'05' * 16}-7.data", f"mend/index/{'05' * 16}x"):
+            self.assertIsNone(f.parse_key(text), text)
+        self.assertEqual(self.read(pack, f.little(7, 2) + b"damaged").reason, "damaged")
+        self.assertEqual(self.read(f"mend/index/{'05' * 16}", bytes(32) + f.little(0, 4)).packs, [])
+
+    def test_a_record_has_the_version_of_its_type(self):
+        self.refuse("keeper/9", bytes(32), "version 1, which is not known", version=1)
+        self.refuse(f"forget/{'05' * 16}", f.little(0, 2), "version 2, which is not known", version=2)
 
 
 class Nodes(unittest.TestCase):
@@ -211,6 +294,18 @@ class Writer(unittest.TestCase):
         os.unlink(os.path.join(self.folder, "gc/1.plan"))
         self.put("format/2")
         self.assertEqual(self.write(4)[0], 2)
+
+    def test_what_is_open_goes_on_after_an_upgrade(self):
+        process = self.start("serve")
+        self.assertEqual(process.stdout.readline(), "open\n")
+        self.put("format/2")
+        # Neither is a key that version 1 knows.
+        self.put("keeper/1")
+        self.put(f"pin/{5:032x}/1")
+        write = self.write_arguments(1, "one", lambda *words: " ".join(words))
+        out, error = process.communicate(f"{write}\nforget --session {1:032x}\n")
+        self.assertEqual(out.splitlines()[1:], ["exit 0", "exit 0"], error)
+        self.assertEqual(json.loads(out.splitlines()[0])["sequence"], 1)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ every snapshot down to each Kubernetes object. Never repairs and never writes.
 import repo_format as f
 from archive import Archive, field, label, merged, parse_json, secret_key
 from repo_format import Damaged, require
-from repository import CannotOpen, Repository, fetch
+from repository import CannotOpen, Repository, fetch, unlock
 
 
 class Report:
@@ -15,32 +15,39 @@ class Report:
 
     def __init__(self):
         self.findings, self.notes = [], []
+        self.mends = {}
         self.counts = {"objects": 0, "chunks": 0, "snapshots": 0, "kubernetesObjects": 0}
 
     def damaged(self, key, problem):
-        if (key, problem) not in self.findings:
+        if f.MEND + key in self.mends:
+            self.note(key, f"{problem}, and {f.MEND}{key} stands in for it")
+        elif (key, problem) not in self.findings:
             self.findings.append((key, problem))
 
     def note(self, key, remark):
-        self.notes.append((key, remark))
+        if (key, remark) not in self.notes:
+            self.notes.append((key, remark))
 
 
 def verify(store, passphrase):
     report = Report()
     try:
-        repository = Repository(store, passphrase, report.damaged)
+        repository = Repository(store, unlock(store, passphrase, report.damaged), report.damaged)
     except CannotOpen as error:
         if not report.findings:
             raise
         report.note("format/", f"nothing else was read: {error}")
         return report
+    report.mends = repository.mends
+    for key, problem in repository.healed:
+        report.damaged(key, problem)
     _check_objects(repository, report)
+    _check_collections(repository, report)
     for session in sorted(repository.sessions.values(), key=lambda session: session.id):
         _check_session(repository, session, report)
     _check_sequences(repository, report)
     for session in repository.snapshots():
-        # What is forgotten may be collected.
-        if not (session.forget and repository.collected):
+        if session.id not in _going(repository):
             _check_snapshot(repository, session, report)
     for key in repository.ignored:
         report.note(key, "is not a key of the format, and ignored")
@@ -90,19 +97,70 @@ def _check_probe(repository, key, data, report):
     require(len(data) == 32, f"has {len(data)} bytes instead of 32")
 
 
-# Records were read when the repository was opened. A later version adds its types here.
+# The other records were read when the repository was opened.
 def _check_record(repository, key, data, report):
     f.open_record(repository.keys, key, data)
 
 
 CHECKS = {
-    **dict.fromkeys(("plan", "run", "final", "part", "keeper", "mend"), _check_record),
+    **dict.fromkeys(("run", "part"), _check_record),
     "format": _check_format,
     "slot": _check_slot,
     "data": _check_pack,
     "meta": _check_pack,
     "probe": _check_probe,
 }
+
+
+# Collections, section 9
+
+def _check_collections(repository, report):
+    """Plans, finals and the newest run against one another and against what is there."""
+    there = {key.text for key in repository.objects}
+    numbers = {kind: {key.n for key in repository.objects if key.kind.name == kind} for kind in ("plan", "final", "run")}
+    newest = max(numbers["plan"] | numbers["final"], default=0)
+    for n, last in repository.finals.items():
+        if n in repository.plans and not set(last) <= set(repository.plans[n].packs):
+            report.damaged(f"gc/{n}.final", f"names packs that gc/{n}.plan does not")
+    # F3 and F7: one after another, and each to its end.
+    for n in numbers["plan"]:
+        if n > 1 and max(numbers["run"], default=0) < n - 1:
+            report.damaged(f"index/runs/{n - 1}", f"is missing, and there is gc/{n}.plan")
+        if n < newest and n not in numbers["final"]:
+            report.damaged(f"gc/{n}.final", f"is missing, and there is a collection {newest}")
+    if repository.run > newest:
+        report.damaged(f"gc/{repository.run}.final", f"is missing, and there is index/runs/{repository.run}")
+    _check_run(repository, there, report)
+
+
+def _check_run(repository, there, report):
+    name = f"index/runs/{repository.run}"
+    for session in sorted(repository.live):
+        known = repository.sessions.get(session)
+        ends = known.ends if known else {}
+        if not known or "end" not in known.keys:
+            report.damaged(f"end/…/{session.hex()}", f"is missing, and {name} lists the session as live")
+        for key, end in ends.items():
+            if end.outcome not in (f.COMMITTED, f.PART) or end.generation >= repository.run:
+                report.damaged(key.text, f"is not what {name} lists as live")
+    for session, index in repository.of_run(f.PACKS):
+        for pack in index.packs:
+            key = f.parse_key(f.pack_key(session, pack.n, pack.number))
+            if key.text in there:
+                _compare_pack(repository, key, pack, index.random, {index.random}, name, report)
+            elif key.text not in _deleted(repository):
+                report.damaged(key.text, f"is missing, and {name} lists it")
+
+
+def _going(repository):
+    """Snapshots that a collection may be deleting."""
+    begun = [plan for n, plan in repository.plans.items() if n > repository.run and n in repository.finals]
+    return {session for plan in begun for session in plan.forgets}
+
+
+def _deleted(repository):
+    """The keys of the packs that finals name."""
+    return {f.pack_key(*pack) for last in repository.finals.values() for pack in last}
 
 
 # One session's objects against one another
@@ -128,7 +186,7 @@ def _check_births(repository, session, report):
         for at, end in session.ends.items():
             if at.cluster != key.cluster:
                 report.damaged(at.text, f"is of another cluster than {key.text}")
-            elif end.outcome == f.COMMITTED and end.generation != begun.generation:
+            elif end.outcome != f.FENCED and end.generation != begun.generation:
                 report.damaged(at.text, f"has another birth generation than {key.text}")
     # A collector tidies up what is over, in its own order (section 9, step 11).
     if "open" in session.keys or repository.run and not repository.counts(session):
@@ -142,20 +200,23 @@ def _check_births(repository, session, report):
 def _check_index(repository, session, report):
     """The index delta against what the end record, the open object and the packs say."""
     name = f"index/{session.id.hex()}"
-    there = "index" in session.keys
-    committed = session.committed
-    covered = committed and committed[1].generation < repository.run
-    if committed and committed[1].packs and not there and not covered:
-        report.damaged(name, f"is missing, and the session is committed with {committed[1].packs} packs")
-    if session.index and committed and committed[1].packs != len(session.index.packs):
-        report.damaged(name, f"lists {len(session.index.packs)} packs instead of {committed[1].packs}")
+    committed = [end for end in session.ends.values() if end.outcome != f.FENCED and end.packs]
+    # What is older is in the run, and tidied up.
+    closed = repository.run and all(birth < repository.run for birth in session.births)
+    for end in committed:
+        if "index" not in session.keys and not closed:
+            report.damaged(name, f"is missing, and the session is committed with {end.packs} packs")
+        # What stands in for an index may list fewer.
+        if session.index and f.MEND + name not in repository.mends and end.packs != len(session.index.packs):
+            report.damaged(name, f"lists {len(session.index.packs)} packs instead of {end.packs}")
     listed = {pack.n: pack for pack in session.index.packs} if session.index else {}
     randoms = {begun.random for begun in session.opens.values()}
     if session.index and randoms and session.index.random not in randoms:
         report.damaged(name, "has another session random than the open object")
     for n, pack in listed.items():
         key = f.pack_key(session.id, n, pack.number)
-        if key not in [at.text for at in session.packs.get(n, ())] and not repository.collected:
+        there = [at.text for at in session.packs.get(n, ())]
+        if key not in there and not closed and key not in _deleted(repository):
             report.damaged(key, f"is missing, and {name} lists it")
     for n, keys in sorted(session.packs.items()):
         for key in keys:
@@ -163,17 +224,18 @@ def _check_index(repository, session, report):
                 report.damaged(key.text, f"is one of {len(keys)} packs with the number {n}")
             if session.index and n not in listed:
                 report.damaged(key.text, f"is not listed in {name}")
-            _compare_pack(repository, session, key, listed.get(n), randoms, report)
+            random = session.index.random if session.index else None
+            _compare_pack(repository, key, listed.get(n), random, randoms, name, report)
 
 
-def _compare_pack(repository, session, key, listed, randoms, report):
+def _compare_pack(repository, key, listed, random, randoms, where, report):
+    """A pack against what the index at `where` and the open object say."""
     try:
         pack = f.Pack(repository.keys, key, fetch(repository.store, key.text))
         require(not randoms or pack.random in randoms, "has another session random than the open object")
         if listed is None:
             return
-        where = f"index/{session.id.hex()}"
-        require(pack.random == session.index.random, f"has another session random than {where}")
+        require(pack.random == random, f"has another session random than {where}")
         require(key.kind.number == listed.number, f"has another type than in {where}")
         require(len(pack.data) == listed.length, f"has {len(pack.data)} bytes instead of {listed.length}")
         require(pack.commitment == listed.commitment, f"has another key commitment than in {where}")

@@ -19,7 +19,7 @@ use lifebuoy_scenarios::{
 use crate::support::{lifebuoy, repository};
 
 /// A Schedule that ticks every minute.
-fn every_minute(name: &str, namespaces: &[&str], keep_last: Option<i64>) -> Schedule {
+pub(crate) fn every_minute(name: &str, namespaces: &[&str], keep_last: Option<i64>) -> Schedule {
     let mut spec = backup("unused", "main").spec;
     spec.selection.namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
     Schedule::new(

@@ -140,8 +140,6 @@ fn store(s3: &PolicedS3, prefix: &str, key: &S3Key) -> Result<Arc<dyn ObjectStor
     let credentials = [
         ("AWS_ACCESS_KEY_ID", key.access_key.as_str()),
         ("AWS_SECRET_ACCESS_KEY", key.secret_key.as_str()),
-        // What locked buckets of the cloud want with every upload.
-        ("AWS_CHECKSUM_ALGORITHM", "SHA256"),
     ];
     let credentials: Credentials = credentials
         .map(|(name, value)| (name.to_owned(), value.to_owned()))

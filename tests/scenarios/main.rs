@@ -19,6 +19,7 @@ mod one_of_two_replicas_leads;
 mod others_can_read_it;
 mod support;
 mod the_chart_installs_and_upgrades;
+mod the_keeper_cares_for_the_repository;
 mod the_policies_say_the_same_for_every_cloud;
 mod the_rights_are_the_least;
 mod the_worst_day;

@@ -4,36 +4,31 @@
 //! It never touches one that is there: what an old version wrote is the point.
 
 mod edges;
+mod story;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use bytes::Bytes;
-use chrono::{DateTime, TimeDelta, Utc};
+use anyhow::{Result, bail, ensure};
 use kube::Client;
-use lifebuoy_api::{PointCluster, Selection, VolumePolicy};
-use lifebuoy_engine::capture::{CaptureProgress, CaptureRequest, Captured, capture, cluster_uid};
-use lifebuoy_engine::selection::Selector;
+use lifebuoy_api::PointCluster;
+use lifebuoy_engine::capture::cluster_uid;
 use lifebuoy_repo::{
-    Credentials, Error as RepoError, KdfCost, Location, LocationOptions, Passphrase, Purpose,
-    Repository, SessionId, SessionRequest, Writer,
+    Credentials, KdfCost, Location, LocationOptions, ObjectStore, Passphrase, Repository,
 };
 use lifebuoy_testkit::python::{ensure_python, reader_folder};
 use lifebuoy_testkit::tools::workspace_root;
 use lifebuoy_testkit::{ControlPlane, ControlPlaneOptions, install_tls_provider, sample};
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
+
+use story::Story;
 
 /// Guards nothing: it is committed with the repository.
 const PASSPHRASE: &str = "golden: für die Tests, not a secret";
-/// So long that a session at work has written its first heartbeat.
-const UNTIL_FIRST_BEAT: Duration = Duration::from_secs(65);
 /// A golden repository is in every clone.
-const BYTES_MAX: u64 = 1_500_000;
+const BYTES_MAX: u64 = 1_000_000;
 
 /// Golden repositories.
 #[derive(clap::Args, Clone, Debug)]
@@ -89,90 +84,20 @@ async fn fill(bucket: &Path) -> Result<()> {
         ControlPlane::start(ControlPlaneOptions::bare("golden-b"))
     )?;
     let (a, b) = tokio::try_join!(Source::new(&a), Source::new(&b))?;
-    let url = format!("file://{}", bucket.display());
-    let store = Location::parse(&url, LocationOptions::default())?.open(&Credentials::default())?;
-    let repo = Repository::init(store, &Passphrase::new(PASSPHRASE)?, KdfCost::default()).await?;
+    let passphrase = Passphrase::new(PASSPHRASE)?;
+    let repo = Repository::init(store(bucket)?, &passphrase, KdfCost::default()).await?;
     repo.probe().await?;
-
-    let first = save(&repo, &a, "first").await?;
-    save(&repo, &b, "first").await?;
-
-    // One that begins, and never ends; and one that is at work for long.
-    let unended = begin(&repo, &a, "unended").await?;
-    edges::create(&a.client, &unended).await?;
-    let long = begin(&repo, &a, "long").await?;
-    tokio::time::sleep(UNTIL_FIRST_BEAT).await;
-    drop(unended);
-    commit(long, &a, "long").await?;
-
-    edges::change(&a.client).await?;
-    let fenced = begin(&repo, &a, "fenced").await?;
-    repo.fence(repo.cluster_key(&a.cluster.uid), fenced.session())
-        .await?;
-    match commit(fenced, &a, "fenced").await {
-        Err(error) if is_fenced(&error) => {}
-        Err(error) => return Err(error),
-        Ok(_) => bail!("a fenced session has committed"),
-    }
-    save(&repo, &a, "changed").await?;
-    // The very same again: a snapshot that needs no pack of its own.
-    save(&repo, &a, "changed").await?;
-    save(&repo, &b, "second").await?;
-    let first = first.point.snapshot.session;
-    Ok(repo.forget(first, "retention keeps the newest").await?)
+    let story = Story { repo, a, b, bucket };
+    story.happen().await
 }
 
-fn is_fenced(error: &anyhow::Error) -> bool {
-    matches!(
-        error.downcast_ref::<lifebuoy_engine::Error>(),
-        Some(lifebuoy_engine::Error::Repo(RepoError::Fenced { .. }))
-    )
+fn store(bucket: &Path) -> Result<Arc<dyn ObjectStore>> {
+    let url = format!("file://{}", bucket.display());
+    Ok(Location::parse(&url, LocationOptions::default())?.open(&Credentials::default())?)
 }
 
-async fn save(repo: &Repository, source: &Source, backup: &str) -> Result<Captured> {
-    commit(begin(repo, source, backup).await?, source, backup).await
-}
-
-async fn begin(repo: &Repository, source: &Source, backup: &str) -> Result<Arc<Writer>> {
-    let request = SessionRequest {
-        id: SessionId::random(&mut rand::rng()),
-        cluster: repo.cluster_key(&source.cluster.uid),
-        purpose: Purpose::Backup,
-        label: Bytes::from(format!("golden {backup}")),
-    };
-    Ok(Arc::new(repo.begin(request).await?))
-}
-
-async fn commit(writer: Arc<Writer>, source: &Source, backup: &str) -> Result<Captured> {
-    let selection = Selection {
-        namespaces: [&sample::NAMESPACES[..], &[edges::NAMESPACE]]
-            .concat()
-            .into_iter()
-            .map(str::to_owned)
-            .collect(),
-        ..Selection::default()
-    };
-    let request = CaptureRequest {
-        selector: Selector::parse(&selection, "selection")?,
-        selection,
-        cluster: source.cluster.clone(),
-        backup: backup.to_owned(),
-        backup_uid: String::new(),
-        schedule: String::new(),
-        volumes: VolumePolicy::Save,
-        taken_at: taken_at(backup)?,
-        own_namespace: Some("lifebuoy".to_owned()),
-        down_groups_that_only_warn: Vec::new(),
-    };
-    let progress = CaptureProgress::new();
-    let cancel = CancellationToken::new();
-    Ok(capture(&source.client, writer, &request, &progress, &cancel).await?)
-}
-
-/// A time that depends on the backup alone.
-fn taken_at(backup: &str) -> Result<DateTime<Utc>> {
-    let begin = DateTime::from_timestamp(1_790_000_000, 0).context("not a time")?;
-    Ok(begin + TimeDelta::minutes(i64::try_from(backup.len())?))
+async fn open(bucket: &Path) -> Result<Repository> {
+    Ok(Repository::open(store(bucket)?, &Passphrase::new(PASSPHRASE)?).await?)
 }
 
 /// What the independent reader finds, which the program itself is held to.

@@ -30,9 +30,9 @@ pub struct Maintenance {
         .message("`grace` is a time between 1h and 8760h, in hours, minutes and seconds, such as 168h"))]
     pub grace: TimeSpan,
 
-    /// How many of the newest recovery points of each cluster and schedule the
-    /// keeper never lets go, whoever asked to forget them and whatever any clock
-    /// says.
+    /// How many of the newest recovery points of each cluster and schedule, and
+    /// how many of the newest complete ones, the keeper never lets go, whoever
+    /// asked to forget them and whatever any clock says.
     #[serde(default = "default_keep_at_least")]
     #[schemars(range(min = 1, max = 1000))]
     pub keep_at_least: i64,
@@ -129,8 +129,8 @@ pub struct RepositoryStorage {
     pub objects: i64,
     /// Packs among them.
     pub packs: i64,
-    /// Bytes that the recovery points would take if each was stored alone and
-    /// uncompressed; missing where that is not known.
+    /// Bytes of what the recovery points need before compression, each piece
+    /// counted once however many points share it; missing where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plain_bytes: Option<i64>,
     /// Bytes of the packs that no recovery point needs.

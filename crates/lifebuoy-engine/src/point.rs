@@ -88,7 +88,7 @@ pub struct Point {
 /// What a repository lists.
 #[derive(Clone, Debug, Default)]
 pub struct Points {
-    /// Readable points that are not forgotten: by cluster, schedule, and within
+    /// Readable points that are not forgotten, or pinned all the same: by cluster, schedule, and within
     /// such a lineage the newest first, by sequence and never by a clock.
     pub points: Vec<Point>,
     /// What could not be read: the record's name and why.
@@ -109,7 +109,7 @@ pub async fn points(repo: &Repository) -> Result<Points, Error> {
         .collect::<Vec<_>>();
     let mut points = Vec::new();
     for snapshot in listed.snapshots {
-        if snapshot.forgotten {
+        if snapshot.is_leaving() {
             continue;
         }
         match PointSummary::from_bytes(&snapshot.summary) {
@@ -132,8 +132,8 @@ fn sort_newest_first(points: &mut [Point]) {
     });
 }
 
-/// The newest complete point of a cluster, of one schedule if one is named.
-/// Newest is the highest sequence, whatever any clock said.
+/// The newest complete point of a cluster, of one schedule if one is named, that
+/// nobody asked to forget. Newest is the highest sequence, whatever any clock said.
 ///
 /// # Errors
 /// [`Error::NoPoint`] when there is none, [`Error::AmbiguousCluster`] when two
@@ -155,7 +155,7 @@ fn choose_newest(
         .into_iter()
         .filter(|p| p.summary.cluster.name == cluster_name)
         .filter(|p| schedule.is_none_or(|name| p.summary.schedule == name))
-        .filter(|p| p.summary.completeness == Completeness::Complete)
+        .filter(|p| p.summary.completeness == Completeness::Complete && !p.snapshot.forgotten)
         .collect();
     let uids: BTreeSet<&str> = candidates
         .iter()
@@ -249,6 +249,12 @@ mod tests {
         assert_eq!(seq(None), 2);
         assert_eq!(seq(Some("nightly")), 2);
         assert_eq!(seq(Some("")), 1);
+        // A pin keeps what was forgotten; it does not make it the newest again.
+        let mut kept = points();
+        kept.push(point(5, |_| ()));
+        kept[3].snapshot.forgotten = true;
+        kept[3].snapshot.pinned = true;
+        assert_eq!(choose_newest(kept, "a", None).unwrap().snapshot.seq, 2);
         assert!(matches!(
             choose_newest(points(), "b", None),
             Err(Error::NoPoint { .. })

@@ -77,7 +77,9 @@ impl Lineage {
     #[must_use]
     pub fn of(points: &Points, cluster: &PointCluster, schedule: &str) -> Self {
         let ours = |point: &&Point| {
-            point.summary.cluster == *cluster && point.summary.schedule == schedule
+            point.summary.cluster == *cluster
+                && point.summary.schedule == schedule
+                && !point.snapshot.forgotten
         };
         Self {
             points: points.points.iter().filter(ours).map(candidate).collect(),

@@ -43,6 +43,7 @@ impl Context {
         metrics: Arc<Metrics>,
         backups: Arc<BackupTasks>,
         restores: Arc<RestoreTasks>,
+        care: Care,
     ) -> Self {
         Self {
             events: Events::new(client.clone(), &config.identity),
@@ -54,7 +55,7 @@ impl Context {
             backups,
             restores,
             retained: Retained::default(),
-            care: Care::default(),
+            care,
             cluster: OnceCell::new(),
             failures: Mutex::default(),
         }

@@ -33,6 +33,7 @@ type Guarded<K> = DeserializeGuard<K>;
 
 /// What wakes all reconcilers of a kind at once: a task that has ended.
 pub(crate) struct Wakers {
+    pub(crate) repositories: UnboundedReceiver<()>,
     pub(crate) backups: UnboundedReceiver<()>,
     pub(crate) restores: UnboundedReceiver<()>,
 }
@@ -90,7 +91,11 @@ pub(crate) fn controllers(
     let refuses = config.repositories;
     let mut all = Vec::new();
     if config.repositories {
-        all.push(repositories(context.clone(), stop.clone()));
+        all.push(repositories(
+            context.clone(),
+            wakers.repositories,
+            stop.clone(),
+        ));
     }
     if config.mode.backs_up() || (refuses && !config.installation_mode.backs_up()) {
         all.push(backups(context.clone(), wakers.backups, stop.clone()));
@@ -109,8 +114,12 @@ where
     Controller::new(Api::all(context.client.clone()), watcher::Config::default())
 }
 
-fn repositories(context: Arc<Context>, stop: CancellationToken) -> Controlling {
-    let controller = controller::<Repository>(&context);
+fn repositories(
+    context: Arc<Context>,
+    finished: UnboundedReceiver<()>,
+    stop: CancellationToken,
+) -> Controlling {
+    let controller = controller::<Repository>(&context).reconcile_all_on(each(finished));
     run(controller, repository::reconcile, context, stop)
 }
 

@@ -150,7 +150,7 @@ impl Metrics {
         );
         r.register(
             "repository_healthy",
-            "Whether the last check found everything as it should be",
+            "Whether no damage is known; missing where that is not known",
             self.repository_healthy.clone(),
         );
         r.register(
@@ -274,6 +274,21 @@ impl Metrics {
             .set(ready.into());
     }
 
+    /// Whether damage is known; nothing is said where that is not known.
+    pub(crate) fn healthy(&self, name: &str, healthy: Option<bool>) {
+        let label = OfRepository {
+            repository: name.to_owned(),
+        };
+        match healthy {
+            Some(healthy) => {
+                self.repository_healthy
+                    .get_or_create(&label)
+                    .set(healthy.into());
+            }
+            None => drop(self.repository_healthy.remove(&label)),
+        }
+    }
+
     /// What a round of care found.
     pub(crate) fn cared_for(&self, name: &str, told: &Told) {
         let label = OfRepository {
@@ -293,10 +308,6 @@ impl Metrics {
             self.collections.get_or_create(&label).inc();
         }
         if let Some(check) = &told.check {
-            let healthy = check.outcome == Reason::CheckPassed.as_str();
-            self.repository_healthy
-                .get_or_create(&label)
-                .set(healthy.into());
             let at = from_kube(&check.time).timestamp();
             self.last_check.get_or_create(&label).set(at);
         }

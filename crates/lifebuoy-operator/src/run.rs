@@ -20,7 +20,7 @@ use crate::{
     context::Context,
     controllers::{Wakers, controllers, kinds_are_served},
     health::{Health, serve},
-    keeper,
+    keeper::{self, Care},
     leader::Election,
     metrics::Metrics,
     tasks::Tasks,
@@ -165,6 +165,7 @@ async fn work(
     let _stopping = stopping.clone().drop_guard();
     let (backup_finished, backups) = mpsc::unbounded_channel();
     let (restore_finished, restores) = mpsc::unbounded_channel();
+    let (care_finished, repositories) = mpsc::unbounded_channel();
     let context = Arc::new(Context::new(
         client,
         config.clone(),
@@ -179,11 +180,17 @@ async fn work(
             stopping.clone(),
             restore_finished,
         ),
+        Care::new(care_finished),
     ));
     let stop = CancellationToken::new();
     let mut running = JoinSet::new();
     let mut caught_up = Vec::new();
-    for controller in controllers(&context, Wakers { backups, restores }, &stop) {
+    let wakers = Wakers {
+        repositories,
+        backups,
+        restores,
+    };
+    for controller in controllers(&context, wakers, &stop) {
         running.spawn(controller.work);
         caught_up.push(controller.caught_up);
     }

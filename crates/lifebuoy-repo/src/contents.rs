@@ -74,6 +74,12 @@ pub trait Contents: Send + Sync {
     /// What is wrong with the summary, in words. The snapshot is then kept.
     fn lineage(&self, summary: &[u8]) -> Result<Vec<u8>, String>;
 
+    /// Whether a snapshot with this summary holds everything that it was to hold.
+    fn is_complete(&self, summary: &[u8]) -> bool {
+        let _ = summary;
+        true
+    }
+
     /// Names what cannot be restored of the chunk that is called `name`, which is
     /// empty for a root. `fate` tells it of the chunks that this one leads to.
     fn describe(

@@ -27,7 +27,7 @@ impl Repository {
     /// [`Error::Forgotten`] if a collection that forgets it has begun, those of
     /// [`Repository::begin`] and [`Repository::snapshot`].
     pub async fn hold(&self, snapshot: SessionId, cluster: ClusterKey) -> Result<Hold> {
-        let id = SessionId::random(&mut rand::rng());
+        let id = SessionId::random(&mut self.shared.randomness.rng());
         let session = self
             .begin(SessionRequest {
                 id,

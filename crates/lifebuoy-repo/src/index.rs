@@ -2,7 +2,10 @@
 //! that committed since, in memory. Never holds a chunk of a session that has not
 //! committed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    hash::{BuildHasherDefault, Hasher},
+};
 
 use crate::{
     compress::Codec,
@@ -50,12 +53,31 @@ pub(crate) struct PackPlace {
     pub(crate) stored: u64,
 }
 
+/// Chunk ids are the output of a keyed hash already: their first bytes will do, and
+/// the order of a walk over the index depends on nothing but what is in it.
+#[derive(Default)]
+struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Index {
     /// The run that it begins with.
     run: Generation,
     /// A number for each chunk, in the order in which they became known.
-    slots: HashMap<ChunkId, u32>,
+    slots: HashMap<ChunkId, u32, BuildHasherDefault<FirstBytes>>,
     places: Vec<Place>,
     /// Further copies, of the few chunks that have any.
     more: HashMap<u32, Vec<Place>>,
@@ -178,11 +200,7 @@ impl Index {
                 return;
             };
             self.packs.push(PackPlace {
-                name: PackName {
-                    session,
-                    number: pack.number,
-                    kind: pack.kind,
-                },
+                name: pack.name(session),
                 random: delta.random,
                 commitment: pack.commitment,
                 length: pack.length,

@@ -46,7 +46,7 @@ impl Repository {
         shared.check_format_2("keeping a repository")?;
         let number = last.map_or(1, |term| term.number + 1);
         let mut nonce = [0; 16];
-        rand::rng().fill_bytes(&mut nonce);
+        shared.randomness.rng().fill_bytes(&mut nonce);
         let claim = Claim { cluster, nonce };
         let key = Name::Keeper(number).key();
         let bytes = shared.seal(&key, ObjectType::Keeper, &claim.encode())?;

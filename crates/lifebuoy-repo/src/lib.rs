@@ -34,6 +34,7 @@ mod names;
 mod pack;
 mod probe;
 mod protocol;
+mod random;
 mod reader;
 mod record;
 mod refresh;

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use object_store::{
     BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig,
-    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum},
     azure::{AzureConfigKey, MicrosoftAzureBuilder},
     gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
     local::LocalFileSystem,
@@ -235,6 +235,14 @@ impl Location {
         for (name, value) in &credentials.0 {
             let key: AmazonS3ConfigKey = config_key(name)?;
             builder = builder.with_config(key, value);
+        }
+        // Locked buckets want a checksum with every upload. This one costs nothing:
+        // the signature is over the same hash.
+        if builder
+            .get_config_value(&AmazonS3ConfigKey::Checksum)
+            .is_none()
+        {
+            builder = builder.with_checksum_algorithm(Checksum::SHA256);
         }
         builder.build().map_err(unusable)
     }

@@ -129,6 +129,17 @@ pub(crate) struct PackEntry {
     pub(crate) chunks: Vec<ChunkEntry>,
 }
 
+impl PackEntry {
+    /// The name of this pack of a session's index.
+    pub(crate) fn name(&self, session: SessionId) -> PackName {
+        PackName {
+            session,
+            number: self.number,
+            kind: self.kind,
+        }
+    }
+}
+
 /// Seals and opens the records of one repository.
 pub(crate) struct Records<'a> {
     pub(crate) keys: &'a Keys,
@@ -580,8 +591,17 @@ pub struct Snapshot {
     pub summary: Bytes,
     /// True if somebody asked to forget it.
     pub forgotten: bool,
-    /// True if it must not be forgotten, whatever a retention says.
+    /// True if it must not be forgotten, whatever a retention says. What was
+    /// forgotten before stays while it is pinned, and goes once it is not.
     pub pinned: bool,
+}
+
+impl Snapshot {
+    /// True if it is on its way out: forgotten, and no pin keeps it.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.forgotten && !self.pinned
+    }
 }
 
 #[cfg(test)]

@@ -126,6 +126,14 @@ impl Shared {
         Ok(found)
     }
 
+    /// Whether a generation after this one may have deleted packs: it does so as
+    /// soon as its final is out, and writes its run when it has.
+    pub(crate) async fn has_deleted_since(&self, n: Generation) -> Result<bool> {
+        let found = self.list_collections().await?;
+        let newest = found.finals.last().copied().unwrap_or(0);
+        Ok(newest > n || self.read_horizon().await?.run > n)
+    }
+
     /// Lists `open/`: what the keys say.
     pub(crate) async fn list_opens(&self) -> Result<BTreeMap<SessionId, Began>> {
         let listed = self.objects.list(OPEN).await?;
@@ -309,7 +317,7 @@ impl Shared {
         }
     }
 
-    async fn read_record(&self, key: &str, kind: ObjectType) -> Result<Vec<u8>> {
+    pub(crate) async fn read_record(&self, key: &str, kind: ObjectType) -> Result<Vec<u8>> {
         let bytes = self.objects.get_bounded(key, RECORD_BYTES_MAX).await?;
         self.records().open(key, kind, &bytes)
     }

@@ -68,11 +68,12 @@ impl Repository {
             self.repair_indices(&check, &mut report).await?;
             self.repair_packs(&check, cluster, &mut report).await?;
         }
-        let again = CheckOptions {
+        let structure = CheckOptions {
             level: CheckLevel::Structure,
-            ..options.clone()
+            again: BTreeSet::new(),
+            progress: options.progress.clone(),
         };
-        let mut after = Check::new(shared, contents, &again);
+        let mut after = Check::new(shared, contents, &structure);
         // What was found by reading packs is not read twice.
         after.unsound = check.unsound;
         after.run().await?;
@@ -156,7 +157,7 @@ impl Repository {
 
     async fn begin_copies(&self, cluster: ClusterKey) -> Result<crate::writer::Writer> {
         self.begin(SessionRequest {
-            id: SessionId::random(&mut rand::rng()),
+            id: SessionId::random(&mut self.shared.randomness.rng()),
             cluster,
             purpose: Purpose::Repack,
             label: Bytes::new(),

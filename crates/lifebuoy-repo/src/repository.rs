@@ -26,6 +26,7 @@ use crate::{
     names::{FORMAT, KEYS, Name, PROBE},
     probe::{Probe, StoreAbilities, probe},
     protocol::Generation,
+    random::Randomness,
     record::{EndBody, Records},
     store::{Created, Objects},
     wire::Damage,
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     /// The newest run that was seen, and its head.
     pub(crate) head: RwLock<(Generation, Arc<RunBody>)>,
     ends: RwLock<BTreeMap<(ClusterKey, SessionId), EndBody>>,
+    pub(crate) randomness: Randomness,
 }
 
 impl Repository {
@@ -197,6 +199,7 @@ impl Repository {
                 index: RwLock::default(),
                 head: RwLock::default(),
                 ends: RwLock::default(),
+                randomness: Randomness::default(),
             }),
         }
     }
@@ -232,7 +235,7 @@ impl Repository {
     /// # Errors
     /// Those of the store, except a denied create or list, which is an answer.
     pub async fn probe(&self) -> Result<StoreAbilities> {
-        let drawn = Probe::draw(&mut rand::rng());
+        let drawn = Probe::draw(&mut self.shared.randomness.rng());
         probe(&self.shared.objects, drawn).await
     }
 }

@@ -94,7 +94,7 @@ impl Repository {
             })
             .collect();
         drop(known);
-        snapshots.sort_by_key(|s| (s.forgotten, s.cluster, s.seq, s.session));
+        snapshots.sort_by_key(|s| (s.is_leaving(), s.cluster, s.seq, s.session));
         Ok(Snapshots {
             snapshots,
             unreadable,
@@ -112,7 +112,7 @@ impl Repository {
             unreadable,
         } = self.snapshots().await?;
         if let Some(found) = snapshots.into_iter().find(|s| s.session == session) {
-            if found.forgotten {
+            if found.is_leaving() {
                 return Err(Error::Forgotten { session });
             }
             return Ok(found);
@@ -158,7 +158,8 @@ impl Repository {
     }
 
     /// Pins a snapshot: no retention forgets it, and a request to forget it is
-    /// not honoured, until [`Repository::unpin`]. Calling it again is harmless.
+    /// not honoured, until [`Repository::unpin`]. One that was forgotten and is
+    /// still there can be restored again. Calling it again is harmless.
     ///
     /// # Errors
     /// [`Error::UpgradeNeeded`] in format 1, [`Error::Forgotten`] if a collection
@@ -269,7 +270,7 @@ impl Shared {
         body: &[u8],
     ) -> Result<Bytes> {
         self.records()
-            .seal(key, kind, layout, body, &mut rand::rng())
+            .seal(key, kind, layout, body, &mut self.randomness.rng())
     }
 
     /// What format 1 has no place for is refused in it.

@@ -70,7 +70,7 @@ impl Repository {
         }
         check_len("the label", label.len(), LABEL_BYTES_MAX)?;
         let mut random = [0; 32];
-        rand::rng().fill_bytes(&mut random);
+        shared.randomness.rng().fill_bytes(&mut random);
         let mut open = OpenBody {
             purpose,
             generation: 0,

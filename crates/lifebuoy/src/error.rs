@@ -203,7 +203,10 @@ impl Error {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Usage { .. } | Self::File { .. } => Exit::Usage,
-            Self::Refused { .. } => Exit::Refused,
+            Self::Refused { .. }
+            | Self::Repo(
+                lifebuoy_repo::Error::Refused { .. } | lifebuoy_repo::Error::UpgradeNeeded { .. },
+            ) => Exit::Refused,
             Self::Ended { exit, .. } => *exit,
             Self::TimedOut { .. } => Exit::TimedOut,
             Self::Engine(error) => engine_exit(error),

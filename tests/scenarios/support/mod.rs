@@ -64,6 +64,16 @@ pub(crate) async fn lifebuoy(
     store: &Store,
     args: &[&str],
 ) -> Result<String> {
+    lifebuoy_ending(cluster, store, args, 0).await
+}
+
+/// The same, for a command that ends with this exit code.
+pub(crate) async fn lifebuoy_ending(
+    cluster: &lifebuoy_testkit::ControlPlane,
+    store: &Store,
+    args: &[&str],
+    code: i32,
+) -> Result<String> {
     let output = tokio::process::Command::new(lifebuoy_scenarios::operator_binary()?)
         .args(args)
         .env("KUBECONFIG", cluster.kubeconfig())
@@ -73,7 +83,7 @@ pub(crate) async fn lifebuoy(
         .await?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     anyhow::ensure!(
-        output.status.success(),
+        output.status.code() == Some(code),
         "lifebuoy {args:?} ended with {}: {text}{}",
         output.status,
         String::from_utf8_lossy(&output.stderr)

@@ -144,6 +144,8 @@ pub(crate) fn spots(cluster: &str, id: &str) -> Vec<Spot> {
         (format!("end/{other}/{id}"), keeper, keeper),
         (format!("gc/{id}.plan"), keeper, keeper),
         (format!("keeper/{id}"), keeper, keeper),
+        (format!("mend/index/{id}"), keeper, keeper),
+        (format!("mend/packs/0f/{id}-0.data"), keeper, keeper),
         (format!("format/{id}"), &[Administrator], nobody),
         (format!("keys/{id}"), &[Administrator], nobody),
         (format!("elsewhere/{id}"), nobody, nobody),

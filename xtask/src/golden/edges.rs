@@ -59,17 +59,19 @@ pub(super) async fn create(client: &Client, writer: &Writer) -> Result<()> {
     Ok(())
 }
 
-/// Changes one, makes one, and deletes one.
-pub(super) async fn change(client: &Client) -> Result<()> {
+/// Changes a small and a large one, makes one, and deletes one. `round` counts from 1.
+pub(super) async fn change(client: &Client, round: usize) -> Result<()> {
     let configmaps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
-    let patch = Patch::Merge(json!({"data": {"n": "another"}}));
-    configmaps
-        .patch("plain-7", &PatchParams::default(), &patch)
-        .await?;
-    let new = configmap("new", &[("a", "b")]);
+    for (name, field) in [("plain-0", "n"), ("large", "noise")] {
+        let patch = Patch::Merge(json!({"data": {field: format!("another, {round}")}}));
+        configmaps
+            .patch(name, &PatchParams::default(), &patch)
+            .await?;
+    }
+    let new = configmap(&format!("new-{round}"), &[("a", "b")]);
     configmaps.create(&PostParams::default(), &new).await?;
     configmaps
-        .delete("plain-8", &DeleteParams::default())
+        .delete(&format!("plain-{round}"), &DeleteParams::default())
         .await?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! collection, checks, repair. Whatever a chunk of an archive may ever refer to is
 //! named here, or it would be collected.
 
+use lifebuoy_api::Completeness;
 use lifebuoy_repo::{ChunkId, Contents, Described, Fate, Link, Role};
 
 use super::{
@@ -41,6 +42,11 @@ impl Contents for ArchiveContents {
     fn lineage(&self, summary: &[u8]) -> Result<Vec<u8>, String> {
         let summary = PointSummary::from_bytes(summary).map_err(|error| error.to_string())?;
         Ok(summary.schedule.into_bytes())
+    }
+
+    fn is_complete(&self, summary: &[u8]) -> bool {
+        PointSummary::from_bytes(summary)
+            .is_ok_and(|summary| summary.completeness == Completeness::Complete)
     }
 
     /// A manifest has no name; what is below it is called by its type.
@@ -107,4 +113,26 @@ fn lost_of(segment: &Segment, name: &str, fate: &dyn Fn(&ChunkId) -> Fate) -> Ve
     objects
         .map(|entry| format!("{name} {}{what}", entry.key))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::summary;
+
+    #[test]
+    fn only_a_summary_that_says_so_is_of_a_complete_point() {
+        for (completeness, complete) in [
+            (Completeness::Complete, true),
+            (Completeness::Partial, false),
+        ] {
+            let summary = PointSummary {
+                completeness,
+                ..summary()
+            };
+            let bytes = summary.to_bytes().unwrap();
+            assert_eq!(ArchiveContents.is_complete(&bytes), complete);
+        }
+        assert!(!ArchiveContents.is_complete(b"noise"));
+    }
 }

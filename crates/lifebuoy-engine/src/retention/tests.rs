@@ -596,8 +596,8 @@ fn a_lineage_is_one_cluster_and_one_schedule() {
                 seq,
                 root: ChunkId::from_bytes([2; 32]),
                 summary: Bytes::new(),
-                forgotten: false,
-                pinned: seq == 2,
+                forgotten: seq == 6,
+                pinned: seq == 2 || seq == 6,
             },
             summary,
         }
@@ -609,6 +609,8 @@ fn a_lineage_is_one_cluster_and_one_schedule() {
             point(3, &|summary| summary.schedule = "hourly".to_owned()),
             point(4, &|summary| summary.cluster.name = "b".to_owned()),
             point(5, &|summary| summary.cluster.uid = "another".to_owned()),
+            // A pin keeps it, and it takes no other point's place.
+            point(6, &|_| ()),
         ],
         unreadable: vec![],
     };

@@ -19,8 +19,9 @@ pub(super) struct Watched {
 pub(super) enum Duty {
     /// Another cluster keeps the repository.
     Rest,
-    /// The next term is to be claimed: one's own goes on, or another's is over.
-    Claim,
+    /// It is one's own turn: one's own term goes on, another's is over, or there is
+    /// none.
+    Keep,
 }
 
 pub(super) fn duty(
@@ -31,12 +32,12 @@ pub(super) fn duty(
     now: Instant,
 ) -> Duty {
     match newest {
-        None => Duty::Claim,
-        Some(term) if term.cluster == own => Duty::Claim,
+        None => Duty::Keep,
+        Some(term) if term.cluster == own => Duty::Keep,
         Some(term) => {
             let gone = watched.term == Some(term)
                 && now.duration_since(watched.since) >= interval * INTERVALS_MAX;
-            if gone { Duty::Claim } else { Duty::Rest }
+            if gone { Duty::Keep } else { Duty::Rest }
         }
     }
 }
@@ -61,10 +62,10 @@ mod tests {
             };
             duty(newest, own, &watched, hour, since + hour * hours)
         };
-        assert_eq!(at(None, 0), Duty::Claim);
-        assert_eq!(at(term(own), 0), Duty::Claim);
+        assert_eq!(at(None, 0), Duty::Keep);
+        assert_eq!(at(term(own), 0), Duty::Keep);
         assert_eq!(at(term(other), 2), Duty::Rest);
-        assert_eq!(at(term(other), 3), Duty::Claim);
+        assert_eq!(at(term(other), 3), Duty::Keep);
         let watched = Watched { term: None, since };
         let unseen = duty(term(other), own, &watched, hour, since + hour * 9);
         assert_eq!(unseen, Duty::Rest);

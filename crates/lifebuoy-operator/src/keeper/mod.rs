@@ -1,6 +1,9 @@
 //! The care of repositories: what nothing needs is collected, and what is stored
-//! is checked, by one cluster at a time. Which one, is agreed on in the bucket;
-//! nothing depends on it but that work is not done twice. Every round can be
+//! is checked, by one cluster at a time: the keeper, of those that may delete.
+//! Which one, is agreed on in the bucket; nothing depends on it but that work is
+//! not done twice. Clusters that only report rest while there is a keeper. Where
+//! there is none, each of them counts and checks for itself, since their
+//! credentials need not allow them to agree on anything. Every round can be
 //! stopped anywhere.
 
 mod duty;
@@ -18,7 +21,7 @@ use lifebuoy_api::{
     self as api, Access, Collect, ConditionType, RepositoryStatus, is_true, time::from_kube,
 };
 use lifebuoy_repo::{Error as RepoError, Repository, Term};
-use tokio::task::JoinHandle;
+use tokio::{sync::mpsc::UnboundedSender, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{context::Context, repository::OpenError};
@@ -30,9 +33,10 @@ pub(crate) use told::Told;
 const TICK: Duration = Duration::from_secs(5);
 
 /// What is known of the care of each repository, by the uid of its object.
-#[derive(Default)]
 pub(crate) struct Care {
     known: Mutex<HashMap<String, Known>>,
+    /// Is told when there is more to tell.
+    finished: UnboundedSender<()>,
 }
 
 #[derive(Default)]
@@ -46,6 +50,21 @@ struct Known {
 }
 
 impl Care {
+    /// Nothing is known yet. `finished` is told when a round has ended.
+    pub(crate) fn new(finished: UnboundedSender<()>) -> Self {
+        Self {
+            known: Mutex::default(),
+            finished,
+        }
+    }
+
+    /// Takes what there is to tell of a repository from now on.
+    fn learn(&self, uid: String, told: Told) {
+        self.known().entry(uid).or_default().told = told;
+        // Nobody listens any more when the operator stops.
+        let _ = self.finished.send(());
+    }
+
     // A poisoned lock means that a thread panicked between two changes of the
     // map, each of which leaves it whole.
     fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
@@ -154,19 +173,21 @@ async fn try_care_for(context: &Context, object: &api::Repository) -> Result<(),
     let own = repo.cluster_key(&cluster.uid);
     let deletes = object.spec.maintenance.collect == Collect::Enabled
         && object.spec.access == Access::ReadWrite;
+    let mut newest = match repo.keeper().await {
+        Ok(newest) => newest,
+        Err(error) => return tell_refusal(context, object, &uid, error),
+    };
+    let watched = watch(context, &uid, newest);
+    if duty(newest, own, &watched, interval(object), Instant::now()) == Duty::Rest {
+        let keeper = keeper_name(repo, object, newest);
+        context.care.learn(uid, Told::kept_by(keeper));
+        return Ok(());
+    }
+    // One that only reports claims nothing: it would keep away one that deletes.
     if deletes {
-        let mut newest = repo.keeper().await?;
-        let watched = watch(context, &uid, newest);
-        match duty(newest, own, &watched, interval(object), Instant::now()) {
-            Duty::Rest => {
-                context.care.known().entry(uid).or_default().told =
-                    Told::kept_by(keeper_name(repo, object, newest));
-                return Ok(());
-            }
-            Duty::Claim => match repo.claim(newest, own).await {
-                Ok(term) => newest = Some(term),
-                Err(error) => return tell_refusal(context, object, &uid, error),
-            },
+        match repo.claim(newest, own).await {
+            Ok(term) => newest = Some(term),
+            Err(error) => return tell_refusal(context, object, &uid, error),
         }
         watch(context, &uid, newest);
         if newest.is_some_and(|term| term.cluster != own) {
@@ -197,7 +218,7 @@ async fn try_care_for(context: &Context, object: &api::Repository) -> Result<(),
     }
     context.metrics.cared_for(&object.name_any(), &told);
     tracing::info!(repository = object.name_any(), "{}", told.summary());
-    context.care.known().entry(uid).or_default().told = told;
+    context.care.learn(uid, told);
     Ok(())
 }
 
@@ -211,10 +232,15 @@ fn tell_refusal(
     if error.is_transient() {
         return Err(error.into());
     }
-    let mut known = context.care.known();
-    let known = known.entry(uid.to_owned()).or_default();
-    known.began = Some(Instant::now());
-    known.told = Told::refused(&error, (context.clock)());
+    let began = Some(Instant::now());
+    context
+        .care
+        .known()
+        .entry(uid.to_owned())
+        .or_default()
+        .began = began;
+    let told = Told::refused(&error, (context.clock)());
+    context.care.learn(uid.to_owned(), told);
     tracing::warn!(repository = object.name_any(), %error, "cannot keep the repository");
     Ok(())
 }

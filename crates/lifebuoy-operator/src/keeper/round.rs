@@ -4,8 +4,8 @@ use std::{num::NonZeroU32, time::Instant};
 
 use chrono::{DateTime, Utc};
 use lifebuoy_api::{
-    CheckLevel, Maintenance, Problem, Reason, RepositoryCheck, RepositoryCollection,
-    RepositoryReading, RepositoryStorage, Severity, bounded, time::to_kube,
+    CheckLevel, MAX_PROBLEMS, Maintenance, Problem, Reason, RepositoryCheck, RepositoryCollection,
+    RepositoryReading, RepositoryStorage, time::to_kube,
 };
 use lifebuoy_engine::archive::ArchiveContents;
 use lifebuoy_repo::{
@@ -17,8 +17,6 @@ use super::told::{Told, message_of, reason_of};
 
 /// Bytes that one round copies at most out of packs with little that lives.
 const REPACK_BYTES_MAX: u64 = 1 << 30;
-const PROBLEMS_MAX: usize = 20;
-const PROBLEM_BYTES_MAX: usize = 256;
 const SECONDS_PER_DAY: i64 = 24 * 3600;
 /// Shares into which all data is divided at most.
 const SHARES_MAX: i64 = 100_000;
@@ -47,7 +45,7 @@ impl Round<'_> {
             Err(error) => tracing::warn!(%error, "the collection stopped"),
         }
         let reading = reading(self.rules, self.last_check, (self.clock)());
-        let options = CheckOptions::new(level(reading.as_ref()));
+        let options = options(reading.as_ref(), self.last_check);
         let checked = self.repository.check(&ArchiveContents, &options).await;
         told.check = Some(self.check(&checked, reading));
         if let (Ok(report), Some(storage)) = (&checked, &mut told.storage) {
@@ -155,6 +153,11 @@ impl Round<'_> {
             Err(error) => {
                 told.outcome = reason_of(error).as_str().to_owned();
                 told.message = message_of(error);
+                // What was damaged before is still the last that is known.
+                if let Some(last) = self.last_check {
+                    told.problem_count = last.problem_count;
+                    told.problems.clone_from(&last.problems);
+                }
                 return told;
             }
         };
@@ -216,6 +219,21 @@ fn reading(
     }))
 }
 
+/// What a check reads: its share, and once more what the last check found, so
+/// that no problem is over because another share is clean. Where the last check
+/// found more than it could name, everything is read.
+fn options(reading: Option<&RepositoryReading>, last: Option<&RepositoryCheck>) -> CheckOptions {
+    let found = last.map_or(&[][..], |last| &last.problems);
+    let named = i64::try_from(found.len()).unwrap_or(i64::MAX);
+    let has_more = last.is_some_and(|last| last.problem_count > named);
+    let mut options = CheckOptions::new(if has_more { Level::All } else { level(reading) });
+    options.again = found
+        .iter()
+        .map(|problem| problem.subject.clone())
+        .collect();
+    options
+}
+
 fn level(reading: Option<&RepositoryReading>) -> Level {
     let share = reading.and_then(|reading| {
         let of = u32::try_from(reading.shares)
@@ -230,14 +248,9 @@ fn level(reading: Option<&RepositoryReading>) -> Level {
 }
 
 fn problems(report: &CheckReport) -> Vec<Problem> {
-    let some = report.problems.iter().take(PROBLEMS_MAX);
-    some.map(|problem| Problem {
-        severity: Severity::Error,
-        reason: Reason::CheckFailed.as_str().to_owned(),
-        subject: problem.key.clone(),
-        message: bounded(&problem.message, PROBLEM_BYTES_MAX),
-    })
-    .collect()
+    let some = report.problems.iter().take(MAX_PROBLEMS);
+    some.map(|problem| Problem::error(Reason::CheckFailed.as_str(), &problem.key, &problem.message))
+        .collect()
 }
 
 fn describe(report: &CollectReport) -> String {
@@ -289,6 +302,39 @@ mod tests {
             read_through_time: None,
             reading,
         }
+    }
+
+    #[test]
+    fn what_the_last_check_found_is_read_again_and_everything_if_it_found_too_much() {
+        let turn = RepositoryReading {
+            since: to_kube(at(1)),
+            shares: 30,
+            read: 12,
+        };
+        let found = |count, keys: &[&str]| RepositoryCheck {
+            problem_count: count,
+            problems: keys
+                .iter()
+                .map(|key| Problem::error("CheckFailed", *key, ""))
+                .collect(),
+            ..check(Some(turn.clone()))
+        };
+        let of = |last: &RepositoryCheck| {
+            let options = options(Some(&turn), Some(last));
+            let again: Vec<String> = options.again.into_iter().collect();
+            (options.level, again.join(" "))
+        };
+        let share = level(Some(&turn));
+        assert_eq!(of(&found(0, &[])), (share, String::new()));
+        assert_eq!(
+            of(&found(2, &["packs/a", "packs/b"])),
+            (share, "packs/a packs/b".to_owned())
+        );
+        assert_eq!(
+            of(&found(3, &["packs/a"])),
+            (Level::All, "packs/a".to_owned())
+        );
+        assert_eq!(options(None, None).level, Level::Structure);
     }
 
     #[test]

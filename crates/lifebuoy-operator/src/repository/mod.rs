@@ -49,7 +49,8 @@ pub(crate) async fn reconcile(
     let mut status = status::status(repository, seen.as_ref().ok(), &verdict, now);
     context.care.tell(repository, now, &mut status);
     if let Ok(Ok(found)) = &seen {
-        status::tell_health(repository, found, now, &mut status);
+        let healthy = status::tell_health(repository, found, now, &mut status);
+        context.metrics.healthy(&repository.name_any(), healthy);
     }
     publish(
         &context.client,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use lifebuoy_api::{
     self as api, Access, ConditionType, Reason, RepositoryCluster, RepositoryStatus, bounded,
-    condition, time::to_kube, upsert,
+    condition, find, time::to_kube, upsert,
 };
 
 use super::{health, observe::Found, open::OpenError};
@@ -181,17 +181,21 @@ pub(crate) fn status(
     status
 }
 
-/// Adds whether damage is known, once the status has the last check.
+/// Adds whether damage is known, once the status has the last check and who
+/// keeps the repository, and returns it.
 pub(crate) fn tell_health(
     repository: &api::Repository,
     found: &Found,
     now: DateTime<Utc>,
     status: &mut RepositoryStatus,
-) {
+) -> Option<bool> {
     let unreadable = &found.points.unreadable;
-    let health = health::judge(unreadable, status.last_check.as_ref());
+    let maintained = find(&status.conditions, ConditionType::Maintained);
+    let elsewhere = maintained.is_some_and(|it| it.reason == Reason::NotKeeper.as_str());
+    let health = health::judge(unreadable, status.last_check.as_ref(), elsewhere);
     let condition = health.condition(repository.metadata.generation, now);
     upsert(&mut status.conditions, condition);
+    health.healthy
 }
 
 fn clusters(found: &Found) -> Vec<RepositoryCluster> {

@@ -73,6 +73,9 @@ pub type CheckProgress = Arc<dyn Fn(&'static str, u64, u64) + Send + Sync>;
 pub struct CheckOptions {
     /// How much is read.
     pub level: CheckLevel,
+    /// Keys of packs that are read besides, whatever the level says: what an
+    /// earlier check found is damaged until it is seen to be sound, or gone.
+    pub again: BTreeSet<String>,
     /// Who is told how far it is.
     pub progress: Option<CheckProgress>,
 }
@@ -83,8 +86,13 @@ impl CheckOptions {
     pub fn new(level: CheckLevel) -> Self {
         Self {
             level,
+            again: BTreeSet::new(),
             progress: None,
         }
+    }
+
+    fn reads(&self, pack: PackName) -> bool {
+        self.level.reads(pack) || self.again.contains(&pack.key())
     }
 
     fn tell(&self, what: &'static str, done: u64, total: u64) {
@@ -98,6 +106,7 @@ impl fmt::Debug for CheckOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CheckOptions")
             .field("level", &self.level)
+            .field("again", &self.again)
             .finish_non_exhaustive()
     }
 }

@@ -72,13 +72,13 @@ struct Indexed {
 }
 
 impl Check<'_> {
-    /// Reads the packs of the share in full.
+    /// Reads the packs of the share in full, and those that are read again.
     pub(super) async fn read_packs(&mut self) -> Result<()> {
-        let level = self.options.level;
+        let options = self.options;
         let wanted: Vec<(PackName, u64)> = self
             .packs
             .iter()
-            .filter(|(pack, _)| level.reads(**pack))
+            .filter(|(pack, _)| options.reads(**pack))
             .map(|(pack, size)| (*pack, *size))
             .collect();
         let total = wanted.len() as u64;

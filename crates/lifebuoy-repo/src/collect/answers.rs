@@ -14,10 +14,14 @@ use crate::{
     ids::SessionId,
     names::{BEAT, FORGET, INDEX_PARTS, INDEX_RUNS, MEND, Mended, Name, ObjectType, PACKS, PROBE},
     protocol::{Began, Ended, Final, Generation, Horizon, Plan, Remains, Removable},
-    record::{RECORD_BYTES_MAX, decode_at},
+    record::decode_at,
     repository::Shared,
     store::Created,
+    wire::Damage,
 };
+
+/// How a body is read.
+type Decode<T> = fn(&[u8]) -> Result<T, Damage>;
 
 /// The last heartbeat of each session, and since when it is the last.
 pub(super) type Beats = BTreeMap<SessionId, (u64, Instant)>;
@@ -26,26 +30,18 @@ impl Shared {
     /// `None` if it is not there (any more).
     pub(crate) async fn read_plan(&self, n: Generation) -> Result<Option<Plan>> {
         let key = Name::Plan(n).key();
-        let Some(bytes) = self.find_record(&key).await? else {
-            return Ok(None);
-        };
-        let body = self.records().open(&key, ObjectType::Plan, &bytes)?;
-        decode_at(&key, &body, decode_plan).map(Some)
+        self.find(&key, ObjectType::Plan, decode_plan).await
     }
 
     /// `None` if it is not there (any more).
     pub(crate) async fn read_final(&self, n: Generation) -> Result<Option<Final>> {
         let key = Name::Final(n).key();
-        let Some(bytes) = self.find_record(&key).await? else {
-            return Ok(None);
-        };
-        let body = self.records().open(&key, ObjectType::Final, &bytes)?;
-        decode_at(&key, &body, decode_final).map(Some)
+        self.find(&key, ObjectType::Final, decode_final).await
     }
 
-    async fn find_record(&self, key: &str) -> Result<Option<bytes::Bytes>> {
-        match self.objects.get_bounded(key, RECORD_BYTES_MAX).await {
-            Ok(bytes) => Ok(Some(bytes)),
+    async fn find<T>(&self, key: &str, kind: ObjectType, decode: Decode<T>) -> Result<Option<T>> {
+        match self.read_record(key, kind).await {
+            Ok(body) => decode_at(key, &body, decode).map(Some),
             Err(Error::Missing { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -58,25 +54,33 @@ impl Shared {
             plan.condemned.pop_last();
         }
         let key = Name::Plan(n).key();
-        let bytes = self.seal(&key, ObjectType::Plan, &encode_plan(&plan))?;
-        match self.objects.create(&key, bytes).await? {
-            Created::Ours => Ok(plan),
-            Created::Theirs(bytes) => {
-                let body = self.records().open(&key, ObjectType::Plan, &bytes)?;
-                decode_at(&key, &body, decode_plan)
-            }
-        }
+        let body = encode_plan(&plan);
+        let theirs = self.create_or_adopt(&key, ObjectType::Plan, &body, decode_plan);
+        Ok(theirs.await?.unwrap_or(plan))
     }
 
     /// Creates a final, and returns the one that is recorded.
     pub(super) async fn create_final(&self, n: Generation, last: Final) -> Result<Final> {
         let key = Name::Final(n).key();
-        let bytes = self.seal(&key, ObjectType::Final, &encode_final(&last))?;
-        match self.objects.create(&key, bytes).await? {
-            Created::Ours => Ok(last),
+        let body = encode_final(&last);
+        let theirs = self.create_or_adopt(&key, ObjectType::Final, &body, decode_final);
+        Ok(theirs.await?.unwrap_or(last))
+    }
+
+    /// Creates a record, and returns that of another one who was first.
+    async fn create_or_adopt<T>(
+        &self,
+        key: &str,
+        kind: ObjectType,
+        body: &[u8],
+        decode: Decode<T>,
+    ) -> Result<Option<T>> {
+        let bytes = self.seal(key, kind, body)?;
+        match self.objects.create(key, bytes).await? {
+            Created::Ours => Ok(None),
             Created::Theirs(bytes) => {
-                let body = self.records().open(&key, ObjectType::Final, &bytes)?;
-                decode_at(&key, &body, decode_final)
+                let body = self.records().open(key, kind, &bytes)?;
+                decode_at(key, &body, decode).map(Some)
             }
         }
     }
@@ -135,6 +139,7 @@ impl Work<'_> {
             .into_iter()
             .map(|snapshot| Asked {
                 lineage: self.contents.lineage(&snapshot.summary).ok(),
+                complete: self.contents.is_complete(&snapshot.summary),
                 age: asked.get(&snapshot.session).copied(),
                 snapshot,
             })

@@ -13,7 +13,7 @@ use crate::{
         encode_packs_part, encode_rely_part,
     },
     ids::SessionId,
-    names::{INDEX_RUNS, Name, ObjectType, PackName, RunPartName},
+    names::{Name, ObjectType, PackName, RunPartName},
     pack::ChunkEntry,
     protocol::{Answer, Consolidation, Generation},
     record::{IndexBody, decode_at},
@@ -48,12 +48,7 @@ impl Work<'_> {
             }
             // Tidied up by one who is ahead, or lost.
             Err(Error::Missing { key }) => {
-                let listed = shared.objects.list(INDEX_RUNS).await?;
-                let ahead = listed.iter().any(|found| match Name::parse(found) {
-                    Some(Name::Run(found)) => found >= n,
-                    _ => false,
-                });
-                if ahead {
+                if shared.read_horizon().await?.run >= n {
                     return Ok(Answer::Outdated);
                 }
                 Err(Error::Missing { key })
@@ -135,13 +130,8 @@ impl<'a> Parts<'a> {
             PartKind::Packs => {
                 let part = decode_at(&key, &body, decode_packs_part)?;
                 let is_dead = |(session, body): &(SessionId, IndexBody)| {
-                    body.packs.iter().any(|pack| {
-                        run.dead.contains(&PackName {
-                            session: *session,
-                            number: pack.number,
-                            kind: pack.kind,
-                        })
-                    })
+                    let mut names = body.packs.iter().map(|pack| pack.name(*session));
+                    names.any(|name| run.dead.contains(&name))
                 };
                 if !merged && !part.iter().any(is_dead) {
                     self.written.push((kind, name));
@@ -174,13 +164,8 @@ impl<'a> Parts<'a> {
         mut body: IndexBody,
         dead: &BTreeSet<PackName>,
     ) -> Result<()> {
-        body.packs.retain(|pack| {
-            !dead.contains(&PackName {
-                session,
-                number: pack.number,
-                kind: pack.kind,
-            })
-        });
+        body.packs
+            .retain(|pack| !dead.contains(&pack.name(session)));
         if body.packs.is_empty() {
             return Ok(());
         }
@@ -227,7 +212,7 @@ impl<'a> Parts<'a> {
 
     async fn write(&mut self, kind: PartKind, body: &[u8]) -> Result<()> {
         let mut random = [0; 16];
-        rand::rng().fill_bytes(&mut random);
+        self.shared.randomness.rng().fill_bytes(&mut random);
         let run = self.n;
         let name = RunPartName { run, random };
         let key = Name::RunPart(name).key();

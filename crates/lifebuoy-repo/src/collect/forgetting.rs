@@ -17,13 +17,17 @@ pub(crate) struct Asked {
     pub(crate) snapshot: Snapshot,
     /// What it follows and is followed by; `None` if that cannot be told.
     pub(crate) lineage: Option<Vec<u8>>,
+    /// Whether it holds everything that it was to hold.
+    pub(crate) complete: bool,
     /// How long ago the request was made, by the store's own clock; `None` if
     /// there is none.
     pub(crate) age: Option<Duration>,
 }
 
 /// The snapshots that may go now: asked for at least `grace` ago, not pinned, and
-/// not among the newest `keep_at_least` of their lineage by sequence.
+/// neither among the newest `keep_at_least` of their lineage by sequence nor among
+/// the newest complete ones. So what is partial pushes out nothing complete, and
+/// of a lineage that is never complete something stays as well.
 pub(crate) fn due(asked: &[Asked], grace: Duration, keep_at_least: usize) -> BTreeSet<SessionId> {
     let mut lineages: BTreeMap<(ClusterKey, &[u8]), Vec<&Asked>> = BTreeMap::new();
     for one in asked {
@@ -36,13 +40,15 @@ pub(crate) fn due(asked: &[Asked], grace: Duration, keep_at_least: usize) -> BTr
     let mut due = BTreeSet::new();
     for line in lineages.values_mut() {
         line.sort_by_key(|one| std::cmp::Reverse((one.snapshot.seq, one.snapshot.session)));
-        let old = line.iter().skip(keep_at_least);
-        let goes = old.filter(|one| {
-            one.snapshot.forgotten
-                && !one.snapshot.pinned
-                && one.age.is_some_and(|age| age >= grace)
-        });
-        due.extend(goes.map(|one| one.snapshot.session));
+        let mut complete = 0;
+        for (newer, one) in line.iter().enumerate() {
+            let stays = newer < keep_at_least || (one.complete && complete < keep_at_least);
+            complete += usize::from(one.complete);
+            let goes = one.snapshot.is_leaving() && one.age.is_some_and(|age| age >= grace);
+            if goes && !stays {
+                due.insert(one.snapshot.session);
+            }
+        }
     }
     due
 }
@@ -67,6 +73,7 @@ mod tests {
                 pinned,
             },
             lineage: Some(vec![lineage]),
+            complete: true,
             age: hours.map(|hours| Duration::from_secs(3600 * hours)),
         }
     }
@@ -93,6 +100,31 @@ mod tests {
             .collect();
         assert_eq!(seqs, [1]);
         assert_eq!(due(&all, DAY, 0).len(), 4);
+    }
+
+    #[test]
+    fn a_partial_snapshot_pushes_out_no_complete_one() {
+        let line = |partial: &[u64]| {
+            let one = |seq| Asked {
+                complete: !partial.contains(&seq),
+                ..asked(seq, 0, Some(30), false)
+            };
+            (1..=6).map(one).collect::<Vec<_>>()
+        };
+        for (partial, gone) in [
+            (&[][..], &[1, 2, 3, 4][..]),
+            (&[5, 6], &[1, 2]),
+            (&[4, 6], &[1, 2, 4]),
+            (&[1, 2], &[1, 2, 3, 4]),
+            (&[1, 2, 3, 4, 5, 6], &[1, 2, 3, 4]),
+        ] {
+            let all = line(partial);
+            let due = due(&all, DAY, 2);
+            let seqs = all.iter().map(|one| &one.snapshot);
+            let seqs = seqs.filter(|snapshot| due.contains(&snapshot.session));
+            let seqs: Vec<u64> = seqs.map(|snapshot| snapshot.seq).collect();
+            assert_eq!(seqs, gone, "partial: {partial:?}");
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl Work<'_> {
             Ok(()) => {}
             // Another collector may be ahead and have deleted what it copied.
             Err(Error::Missing { key }) => {
-                if shared.read_horizon().await?.run > marking.run {
+                if shared.has_deleted_since(marking.run).await? {
                     return Ok(Answer::Outdated);
                 }
                 return Err(Error::Refused {

@@ -30,7 +30,8 @@ pub struct CollectOptions {
     pub delete: bool,
     /// How long after the request a snapshot is forgotten, by the store's clock.
     pub grace: Duration,
-    /// The newest snapshots of each lineage that stay, whatever was asked for.
+    /// So many of the newest snapshots of each lineage stay, and so many of its
+    /// newest complete ones, whatever was asked for.
     pub keep_at_least: usize,
     /// Refuses to delete more than this share of the stored bytes, in percent.
     pub delete_percent_max: u8,

@@ -57,13 +57,13 @@ impl Repository {
         shared.check_writable()?;
         shared.check_format_2("repacking")?;
         let before = shared.read_horizon().await?.run;
-        let id = SessionId::random(&mut rand::rng());
+        let id = SessionId::random(&mut shared.randomness.rng());
         let done = self
             .repack_in(id, contents, cluster, below_percent, bytes_max)
             .await;
         match done {
             // A collection has deleted what was to be copied: it was copied before.
-            Err(Error::Missing { .. }) if shared.read_horizon().await?.run > before => {
+            Err(Error::Missing { .. }) if shared.has_deleted_since(before).await? => {
                 Err(Error::Outdated { session: id })
             }
             done => done,

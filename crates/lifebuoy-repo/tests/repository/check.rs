@@ -139,6 +139,36 @@ async fn a_flipped_bit_of_data_is_found_by_reading_only() {
 }
 
 #[tokio::test]
+async fn what_was_found_is_read_again_whatever_the_share_is() {
+    let (store, repository) = two_snapshots().await;
+    let key = first(&store, "packs/", ".data").await;
+    flip(&store, &key, 60).await;
+    // So many shares that one of them has none of the few packs.
+    let of = NonZeroU32::new(1000).unwrap();
+    let mut elsewhere = None;
+    for part in 0..1000 {
+        let report = check(&repository, CheckLevel::Share { part, of }).await;
+        if report.packs_read == 0 {
+            elsewhere = Some(CheckLevel::Share { part, of });
+            break;
+        }
+    }
+    for level in [elsewhere.unwrap(), CheckLevel::Structure] {
+        let mut options = CheckOptions::new(level);
+        assert!(check(&repository, level).await.is_clean());
+        options.again.insert(key.clone());
+        let report = repository.check(&Listing, &options).await.unwrap();
+        assert_eq!(report.problems_total, 1, "{report:#?}");
+        assert_eq!((report.packs_read, &report.problems[0].key), (1, &key));
+    }
+    flip(&store, &key, 60).await;
+    let mut options = CheckOptions::new(CheckLevel::Structure);
+    options.again = BTreeSet::from([key, "packs/of/nobody".to_owned()]);
+    let report = repository.check(&Listing, &options).await.unwrap();
+    assert!(report.is_clean() && report.packs_read == 1, "{report:#?}");
+}
+
+#[tokio::test]
 async fn every_damaged_record_is_named() {
     let (store, repository) = two_snapshots().await;
     repository.forget(session(1), "a test").await.unwrap();

@@ -100,6 +100,14 @@ async fn the_grace_the_newest_and_pins_are_respected() {
         .await
         .unwrap();
     repository.pin(snapshots[0].session, "twice").await.unwrap();
+    for snapshot in &snapshots {
+        let found = repository.snapshot(snapshot.session).await;
+        assert_eq!(
+            found.is_ok(),
+            snapshot == &snapshots[0],
+            "only a pin keeps it"
+        );
+    }
     let options = CollectOptions {
         grace: std::time::Duration::from_secs(3600),
         ..at_once()

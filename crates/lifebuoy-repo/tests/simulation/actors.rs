@@ -35,7 +35,9 @@ pub(crate) enum Act {
     /// Reads one while it saves another.
     RestoreDuring(Backup),
     List,
-    /// Collects garbage, and puts together what is left of packs.
+    /// Puts together what is left of packs.
+    Repack,
+    /// Collects garbage.
     Collect,
     /// Starts with nothing in memory.
     Reopen,
@@ -66,8 +68,9 @@ impl Backup {
 impl Act {
     fn draw(rng: &mut StdRng) -> Self {
         match rng.random_range(0..100) {
-            0..33 => Self::Backup(Backup::draw(rng)),
-            33..40 => Self::Collect,
+            0..31 => Self::Backup(Backup::draw(rng)),
+            31..34 => Self::Repack,
+            34..40 => Self::Collect,
             40..50 => Self::Backups(Backup::draw(rng), Backup::draw(rng)),
             50..58 => Self::Forget,
             58..66 => Self::Fence,
@@ -94,16 +97,6 @@ impl Actor {
         (0..rng.random_range(2..=4))
             .map(|n| actor(n, rng))
             .collect()
-    }
-
-    /// Processes that do not collect: the names of what a collection writes do not
-    /// follow from the seed, so its runs are alike and not the same.
-    pub(crate) fn cast_of_writers(rng: &mut StdRng) -> Vec<Self> {
-        let mut cast = Self::cast(rng);
-        for actor in &mut cast {
-            actor.acts.retain(|act| !matches!(act, Act::Collect));
-        }
-        cast
     }
 
     /// Three processes of one cluster that read and save at one time.
@@ -197,6 +190,7 @@ impl Process<'_> {
                 join(self.backup(place, backup), restore).await;
             }
             Act::List => self.list().await,
+            Act::Repack => self.repack().await,
             Act::Collect => self.collect().await,
             Act::Reopen => self.reopen(cluster).await,
             Act::Pause(ms) => self.world().pause(Duration::from_millis(*ms)).await,

@@ -25,7 +25,9 @@ pub(crate) struct Entry {
     pub(crate) cluster: ClusterKey,
     /// What its root names, by number.
     pub(crate) chunks: Vec<u64>,
-    pub(crate) begun_ms: u64,
+    pub(crate) intended_ms: u64,
+    /// When it had begun, if it did.
+    pub(crate) open_ms: Option<u64>,
     /// How it ended and when that was first told. `None`: nobody knows.
     pub(crate) end: Option<(End, u64)>,
     pub(crate) fence_asked: bool,
@@ -57,14 +59,15 @@ impl Ledger {
         session: SessionId,
         cluster: ClusterKey,
         chunks: Vec<u64>,
-        begun_ms: u64,
+        intended_ms: u64,
     ) -> Place {
         let mut entries = self.entries.borrow_mut();
         entries.push(Entry {
             session,
             cluster,
             chunks,
-            begun_ms,
+            intended_ms,
+            open_ms: None,
             end: None,
             fence_asked: false,
             forgetting: Forgetting::No,
@@ -87,6 +90,12 @@ impl Ledger {
             None => entry.end = Some((end, now_ms)),
             // What is forgotten and collected is as if it had never been.
             Some(_) if entry.forgetting != Forgetting::No && end == End::Fenced => {}
+            // So is an id that was fenced and tidied up before its session began.
+            Some((End::Fenced, told_ms))
+                if self.collects.get() && entry.open_ms.is_some_and(|open| open >= *told_ms) =>
+            {
+                entry.end = Some((end, now_ms));
+            }
             Some((before, _)) => {
                 assert!(
                     same(before, &end),
@@ -94,6 +103,11 @@ impl Ledger {
                 );
             }
         }
+    }
+
+    /// The session that was intended has begun.
+    pub(crate) fn has_begun(&self, place: Place, now_ms: u64) {
+        self.entries.borrow_mut()[place.0].open_ms = Some(now_ms);
     }
 
     pub(crate) fn begin_to_collect(&self) {

@@ -85,6 +85,7 @@ impl Stage {
         for _ in 0..ATTEMPTS {
             match Repository::open(Arc::clone(&store), &pristine::passphrase()).await {
                 Ok(repository) => {
+                    repository.seed_randomness(rng.random());
                     return Some(Process {
                         stage: self,
                         name: name.to_owned(),
@@ -159,7 +160,7 @@ impl Process<'_> {
         if backup.abandons {
             self.ledger().ask_to_fence(place);
         }
-        let outcome = self.try_backup(session, backup).await;
+        let outcome = self.try_backup(place, session, backup).await;
         match outcome {
             Ok(Some(snapshot)) => self.told(place, End::Committed(snapshot)),
             Ok(None) => self.settle(place).await,
@@ -188,6 +189,7 @@ impl Process<'_> {
 
     async fn try_backup(
         &self,
+        place: Place,
         session: SessionId,
         backup: &Backup,
     ) -> Result<Option<Snapshot>, Error> {
@@ -198,6 +200,7 @@ impl Process<'_> {
             abandons,
         } = backup;
         let writer = self.begin(session).await?;
+        self.ledger().has_begun(place, self.world().now_ms());
         let mut root = String::new();
         if *own_root {
             root.push_str(&format!("# {session}\n"));
@@ -322,16 +325,21 @@ impl Process<'_> {
         }
     }
 
-    /// Collects what nobody needs, and puts together what is left of packs.
-    pub(crate) async fn collect(&mut self) {
-        self.ledger().begin_to_collect();
-        if self.rng.random_bool(0.4) {
-            let repack = self.repository.repack(&Roots, self.cluster, 70, u64::MAX);
-            match repack.await {
-                Ok(report) => self.say(&format!("has repacked {}", report.packs)),
-                Err(error) => self.stage.expect(&error, Call::Collect),
+    /// Puts together what is left of packs.
+    pub(crate) async fn repack(&self) {
+        let repack = self.repository.repack(&Roots, self.cluster, 70, u64::MAX);
+        match repack.await {
+            Ok(report) => self.say(&format!("has repacked {}", report.packs)),
+            Err(error) => {
+                self.say(&format!("has not repacked: {error}"));
+                self.stage.expect(&error, Call::Collect);
             }
         }
+    }
+
+    /// Collects what nobody needs.
+    pub(crate) async fn collect(&self) {
+        self.ledger().begin_to_collect();
         match self.repository.collect(&Roots, &eager()).await {
             Ok(report) => self.say(&format!(
                 "has collected {:?}, {} packs",
@@ -350,6 +358,7 @@ impl Process<'_> {
         match Repository::open(store, &pristine::passphrase()).await {
             Ok(repository) => {
                 assert_eq!(repository.cluster_key(cluster), self.cluster);
+                repository.seed_randomness(self.rng.random());
                 self.repository = repository;
             }
             Err(error) => self.stage.expect(&error, Call::Read),

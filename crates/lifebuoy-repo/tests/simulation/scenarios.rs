@@ -20,14 +20,6 @@ async fn writers(world: Arc<World>) {
     stage.verify().await;
 }
 
-/// As [`writers`], without a collector among them.
-async fn writers_only(world: Arc<World>) {
-    let cast = Actor::cast_of_writers(&mut world.fork_rng());
-    let stage = Stage::new(world).await;
-    play(&stage, &cast).await;
-    stage.verify().await;
-}
-
 #[test]
 fn writers_on_a_faulty_store_lose_nothing() {
     let simulation = Simulation {
@@ -164,7 +156,7 @@ fn the_same_seed_gives_the_same_run() {
             lie: rng.random_range(0..20),
             ..Faults::swarm(rng)
         },
-        body: writers_only,
+        body: writers,
     };
     for seed in 0..simulation.count() {
         let run = || {

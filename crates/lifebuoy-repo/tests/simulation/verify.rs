@@ -170,7 +170,7 @@ fn assert_order(entries: &[Entry]) {
         let Some((End::Committed(first), told_ms)) = &earlier.end else {
             continue;
         };
-        for later in entries.iter().filter(|later| later.begun_ms > *told_ms) {
+        for later in entries.iter().filter(|later| later.intended_ms > *told_ms) {
             if let Some(second) = later.committed()
                 && later.cluster == earlier.cluster
             {

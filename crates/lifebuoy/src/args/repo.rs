@@ -26,7 +26,7 @@ pub(crate) enum RepoCommand {
     /// Repair what can be repaired, without deleting or overwriting anything. Works direct.
     ///
     /// Indices are made anew from the packs; what was in lost or damaged packs is stored again by
-    /// the next backup that still sees it.
+    /// the next backup that still sees it. Ends with 3 when something is lost for now, and names it.
     Repair(CheckRepo),
     /// Upgrade a repository to the newest format. Works direct.
     ///
@@ -110,8 +110,8 @@ pub(crate) struct CollectRepo {
     /// How long ago a recovery point must have been forgotten, such as 168h.
     #[arg(long, value_name = "TIME", default_value = "168h", value_parser = parse_time)]
     pub(crate) grace: Duration,
-    /// How many of the newest recovery points of each cluster and schedule stay, whatever was
-    /// forgotten.
+    /// How many of the newest recovery points of each cluster and schedule stay, and how many of
+    /// the newest complete ones, whatever was forgotten.
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) keep_at_least: usize,
     /// Refuse to delete more than this share of the stored bytes.

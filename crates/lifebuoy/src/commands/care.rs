@@ -66,8 +66,8 @@ pub(crate) async fn repair(args: &CheckRepo, terminal: Terminal) -> Result<Exit,
     });
     let table = || {
         let mut text = Description::default();
-        text.line("Indices made anew", report.indices)
-            .line("Packs set aside", report.packs_set_aside)
+        text.line("Indices made", report.indices)
+            .line("Set aside", report.packs_set_aside)
             .line("Chunks copied", report.chunks_copied)
             .line("Bytes stored", report.bytes_stored)
             .section("Left", describe_check(&report.left));
@@ -128,7 +128,7 @@ fn describe_check(report: &CheckReport) -> Description {
         .line("Packs", report.packs)
         .line("Packs read", report.packs_read)
         .line("Bytes read", report.bytes_read)
-        .line("Recovery points", report.snapshots)
+        .line("Points", report.snapshots)
         .line("Problems", report.problems_total);
     let mut problems = Table::new(&["OBJECT", "PROBLEM"]);
     for problem in &report.problems {
@@ -233,9 +233,9 @@ fn show_collection(
         text.line("Collection", generation.as_deref().unwrap_or("none"))
             .line("Packs", report.packs)
             .line("Bytes", report.bytes)
-            .line("Needed by nothing", report.garbage_packs)
-            .line("Bytes of these", report.garbage_bytes)
-            .line("Recovery points", report.snapshots)
+            .line("Garbage packs", report.garbage_packs)
+            .line("Garbage bytes", report.garbage_bytes)
+            .line("Points", report.snapshots)
             .line("Forgotten", report.forgotten)
             .line("Packs repacked", repacked.packs)
             .line("Packs deleted", report.deleted_packs)

@@ -63,27 +63,33 @@ enum Mark {
 
 async fn set_mark(args: &MarkPoint, mark: Mark, terminal: Terminal) -> Result<Exit, Error> {
     let repo = store::open(&args.store, &store::direct_only(&args.store)?).await?;
-    let point = direct::find(&repo, &args.point).await?;
-    let session = point.snapshot.session;
-    let word = match mark {
+    let (session, word) = match mark {
         Mark::Pinned => {
+            let session = match args.point.parse() {
+                // One that was forgotten can be pinned, and is not listed.
+                Ok(session) => session,
+                Err(_) => direct::find(&repo, &args.point).await?.snapshot.session,
+            };
             repo.pin(session, &args.reason).await?;
-            "pinned"
+            (session, "pinned")
         }
         Mark::Unpinned => {
+            let session = direct::find(&repo, &args.point).await?.snapshot.session;
             repo.unpin(session, &args.reason).await?;
-            "unpinned"
-        }
-        Mark::Forgotten if point.snapshot.pinned => {
-            return Err(Error::Refused {
-                what: "forgetting".to_owned(),
-                message: format!("recovery point {session} is pinned"),
-                hint: "take the pin back first: `lifebuoy recoverypoint unpin`".to_owned(),
-            });
+            (session, "unpinned")
         }
         Mark::Forgotten => {
+            let snapshot = direct::find(&repo, &args.point).await?.snapshot;
+            let session = snapshot.session;
+            if snapshot.pinned {
+                return Err(Error::Refused {
+                    what: "forgetting".to_owned(),
+                    message: format!("recovery point {session} is pinned"),
+                    hint: "take the pin back first: `lifebuoy recoverypoint unpin`".to_owned(),
+                });
+            }
             repo.forget(session, &args.reason).await?;
-            "forgotten"
+            (session, "forgotten")
         }
     };
     terminal.print(&format!("recoverypoint {session} {word}"))?;
@@ -218,7 +224,20 @@ fn value(point: &Point) -> Value {
         "consistency": summary.consistency,
         "objects": summary.objects,
         "kubernetesVersion": summary.kubernetes_version,
+        "pinned": point.snapshot.pinned,
+        "forgotten": point.snapshot.forgotten,
     })
+}
+
+/// What people said of a point: one that is forgotten is only listed while a pin
+/// keeps it.
+fn marks(point: &Point) -> &'static str {
+    match (point.snapshot.pinned, point.snapshot.forgotten) {
+        (false, false) => "",
+        (true, false) => "pinned",
+        (false, true) => "forgotten",
+        (true, true) => "pinned, forgotten",
+    }
 }
 
 fn describe(point: &Point) -> Description {
@@ -235,7 +254,8 @@ fn describe(point: &Point) -> Description {
         .line("Taken", summary.taken_at.format("%Y-%m-%d %H:%M:%S UTC"))
         .line("Completeness", format!("{:?}", summary.completeness))
         .line("Consistency", format!("{:?}", summary.consistency))
-        .line("Objects", summary.objects);
+        .line("Objects", summary.objects)
+        .line("Marks", marks(point));
     text
 }
 
@@ -282,6 +302,7 @@ fn stored_table(points: &[Point], now: DateTime<Utc>) -> Table {
         "COMPLETENESS",
         "CONSISTENCY",
         "OBJECTS",
+        "MARKS",
         "AGE",
     ]);
     for point in points {
@@ -294,6 +315,7 @@ fn stored_table(points: &[Point], now: DateTime<Utc>) -> Table {
             format!("{:?}", summary.completeness),
             format!("{:?}", summary.consistency),
             summary.objects.to_string(),
+            marks(point).to_owned(),
             age(summary.taken_at, now),
         ]);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
-use lifebuoy_api::{ConditionType, Repository, find};
+use lifebuoy_api::{ConditionType, PointCluster, Repository, find};
 use lifebuoy_engine::point::points;
 use lifebuoy_repo::{Access, KdfCost, Repository as Opened, StoreAbilities};
 use serde_json::{Value, json};
@@ -69,7 +69,7 @@ struct View {
     url: String,
     abilities: Option<StoreAbilities>,
     /// How many points there are of each cluster.
-    clusters: BTreeMap<String, u64>,
+    clusters: BTreeMap<PointCluster, u64>,
 }
 
 async fn straight(args: &RepoStatus, url: &str, terminal: Terminal) -> Result<Exit, Error> {
@@ -77,10 +77,7 @@ async fn straight(args: &RepoStatus, url: &str, terminal: Terminal) -> Result<Ex
     let found = points(&repo).await?;
     let mut clusters = BTreeMap::new();
     for point in &found.points {
-        let cluster = &point.summary.cluster;
-        *clusters
-            .entry(format!("{} ({})", cluster.name, cluster.uid))
-            .or_default() += 1;
+        *clusters.entry(point.summary.cluster.clone()).or_default() += 1;
     }
     let abilities = if args.probe {
         Some(repo.probe().await?)
@@ -109,12 +106,24 @@ fn show(repo: &Opened, view: &View, format: Format, terminal: Terminal) -> Resul
         Access::ReadWrite => "ReadWrite".to_owned(),
         Access::ReadOnly(reason) => format!("ReadOnly: {reason}"),
     };
+    let clusters: Vec<Value> = view
+        .clusters
+        .iter()
+        .map(|(cluster, points)| {
+            json!({
+                "name": cluster.name,
+                "uid": cluster.uid,
+                "key": repo.cluster_key(&cluster.uid).to_string(),
+                "recoveryPoints": points,
+            })
+        })
+        .collect();
     let value = json!({
         "url": view.url,
         "id": id,
         "formatVersion": repo.format_version(),
         "access": access,
-        "clusters": view.clusters,
+        "clusters": clusters,
         "store": view.abilities.map(abilities_value),
     });
     let table = || {
@@ -126,9 +135,14 @@ fn show(repo: &Opened, view: &View, format: Format, terminal: Terminal) -> Resul
         if let Some(abilities) = view.abilities {
             describe_store(&mut text, abilities);
         }
-        let mut clusters = Table::new(&["CLUSTER", "POINTS"]);
+        let mut clusters = Table::new(&["CLUSTER", "UID", "KEY", "POINTS"]);
         for (cluster, points) in &view.clusters {
-            clusters.row(vec![cluster.clone(), points.to_string()]);
+            clusters.row(vec![
+                cluster.name.clone(),
+                cluster.uid.clone(),
+                repo.cluster_key(&cluster.uid).to_string(),
+                points.to_string(),
+            ]);
         }
         if !clusters.is_empty() {
             text.section("Recovery points", clusters);

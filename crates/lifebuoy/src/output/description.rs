@@ -7,8 +7,8 @@ use lifebuoy_api::{Problem, Severity};
 
 use super::Table;
 
-/// The width of the labels.
-const LABEL_CHARS: usize = 16;
+/// The width of the labels; a longer one is out of line.
+const LABEL_CHARS: usize = 15;
 
 /// Grows line by line.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +21,7 @@ impl Description {
         if !value.is_empty() {
             let label = format!("{label}:");
             // Writing to a string does not fail.
-            let _ = writeln!(self.0, "{label:<LABEL_CHARS$}{value}");
+            let _ = writeln!(self.0, "{label:<LABEL_CHARS$} {value}");
         }
         self
     }

@@ -12,7 +12,7 @@ use crate::Error;
 /// Objects that are read and prepared ahead.
 const AHEAD_ITEMS_MAX: usize = 128;
 /// Bytes of objects that are read ahead or in flight. One larger object passes.
-const BYTES_MAX: usize = 16 << 20;
+const BYTES_MAX: usize = 8 << 20;
 
 /// Items that are read and prepared before they can be sent.
 pub(crate) struct Ahead<'a> {

@@ -28,12 +28,12 @@ pub(super) enum Bound {
 /// Explores what can happen, the nearest first.
 pub(super) fn explore(scene: Scene, bound: Bound) -> Explored {
     let builder = builder(scene);
-    let checker = match bound {
-        Bound::None => builder,
-        Bound::States(states) => builder.target_state_count(states),
-        Bound::Depth(depth) => builder.target_max_depth(depth),
-    };
-    explored(&checker.spawn_bfs().join())
+    match bound {
+        // What is yet to be looked at takes less room so.
+        Bound::None => explored(&builder.spawn_dfs().join()),
+        Bound::States(states) => explored(&builder.target_state_count(states).spawn_bfs().join()),
+        Bound::Depth(depth) => explored(&builder.target_max_depth(depth).spawn_bfs().join()),
+    }
 }
 
 /// Looks for something that goes wrong, to the end of one way before the next.

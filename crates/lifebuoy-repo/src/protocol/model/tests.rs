@@ -99,7 +99,7 @@ fn two_writers_and_one_collector() {
 
 #[test]
 fn one_writer_and_two_collectors() {
-    holds_nearby(
+    holds(
         "1 writer, 2 collectors",
         Scene {
             budget: Budget { forgets: 1, ..NONE },

@@ -1,6 +1,9 @@
 //! A world: a bucket, those who work on it, and what may still go wrong.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use stateright::{Model, Property};
 
@@ -157,6 +160,14 @@ impl World {
         if left.is_empty() { Ok(()) } else { Err(left) }
     }
 
+    /// Which collector is which makes no difference: of two worlds that differ in
+    /// nothing else, one is explored.
+    fn sort_keepers(&mut self) {
+        if self.keepers.len() > 1 {
+            self.keepers.sort_by_cached_key(fingerprint);
+        }
+    }
+
     fn events(&self, events: &mut Vec<Event>) {
         let Budget {
             forgets,
@@ -274,6 +285,7 @@ impl Model for Scene {
     fn next_state(&self, last: &World, event: Event) -> Option<World> {
         let mut next = last.clone();
         next.apply(event, self.mutant);
+        next.sort_keepers();
         Some(next)
     }
 
@@ -292,12 +304,15 @@ impl Model for Scene {
 
 impl Scene {
     fn drains_here(&self, world: &World) -> bool {
-        use std::hash::{DefaultHasher, Hash, Hasher};
         if self.drain_every == 0 {
             return false;
         }
-        let mut hasher = DefaultHasher::new();
-        world.hash(&mut hasher);
-        hasher.finish().is_multiple_of(self.drain_every)
+        fingerprint(world).is_multiple_of(self.drain_every)
     }
+}
+
+fn fingerprint(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
