@@ -4,6 +4,7 @@
 
 mod cluster;
 mod figures;
+pub(crate) mod repo;
 
 use std::path::PathBuf;
 
@@ -22,6 +23,9 @@ enum What {
     /// Backup and restore of a cluster full of objects, beside what listing and
     /// creating them takes at all.
     Cluster(Options),
+    /// Saving and restoring files and block devices, side by side with the programs
+    /// that people use for it.
+    Repo(repo::Options),
 }
 
 /// What is measured.
@@ -47,10 +51,13 @@ pub(crate) struct Options {
 impl Bench {
     /// Runs the benchmark.
     pub(crate) fn run(&self) -> Result<()> {
-        let What::Cluster(options) = &self.what;
         crate::build::release()?;
         install_tls_provider();
         let runtime = tokio::runtime::Runtime::new()?;
+        let options = match &self.what {
+            What::Cluster(options) => options,
+            What::Repo(options) => return runtime.block_on(options.run()),
+        };
         let mut lines = String::new();
         for &objects in &options.objects {
             let figures = runtime.block_on(cluster::measure(options, objects))?;

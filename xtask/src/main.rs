@@ -49,6 +49,8 @@ enum Task {
     Soak(soak::Soak),
     #[command(hide = true)]
     SoakWorker(soak::Worker),
+    #[command(hide = true)]
+    MeasuredProcess(bench::repo::process::Measured),
     /// Builds what the tests need and runs everything that must pass.
     Test(test::Options),
 }
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Task::Golden(golden) => golden.run().map(|()| ExitCode::SUCCESS),
         Task::Nightly(nightly) => nightly.run().map(|()| ExitCode::SUCCESS),
         Task::Soak(soak) => soak.run().map(|()| ExitCode::SUCCESS),
+        Task::MeasuredProcess(process) => process.run().map(|()| ExitCode::SUCCESS),
         Task::SoakWorker(worker) => worker.run().map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::run(&options).map(|()| ExitCode::SUCCESS),
     };
