@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod capture;
+mod contents;
 pub mod discovery;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -20,4 +21,5 @@ pub mod steps;
 #[cfg(test)]
 mod testing;
 
+pub use contents::AllContents;
 pub use error::Error;

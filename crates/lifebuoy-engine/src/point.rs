@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use lifebuoy_api::{Completeness, Consistency, PointCluster};
+use lifebuoy_data::DataSummary;
 use lifebuoy_repo::{Hold, Repository, SessionId, Snapshot};
 use serde::{Deserialize, Serialize};
 
@@ -109,7 +110,8 @@ pub async fn points(repo: &Repository) -> Result<Points, Error> {
         .collect::<Vec<_>>();
     let mut points = Vec::new();
     for snapshot in listed.snapshots {
-        if snapshot.is_leaving() {
+        // Files and devices are no points of a cluster.
+        if snapshot.is_leaving() || DataSummary::is_one(&snapshot.summary) {
             continue;
         }
         match PointSummary::from_bytes(&snapshot.summary) {

@@ -21,6 +21,9 @@ pub(crate) enum Error {
     /// The repository could not do what was asked of it.
     #[error(transparent)]
     Repo(#[from] lifebuoy_repo::Error),
+    /// Files or a device could not be saved, restored or read.
+    #[error(transparent)]
+    Data(#[from] lifebuoy_data::Error),
     /// The engine could not do what was asked of it.
     #[error(transparent)]
     Engine(#[from] lifebuoy_engine::Error),
@@ -180,6 +183,8 @@ impl Error {
                 Some(hint.clone())
             }
             Self::Repo(error) => error.hint().map(str::to_owned),
+            Self::Data(lifebuoy_data::Error::Repository(error)) => error.hint().map(str::to_owned),
+            Self::Data(error) => error.hint().map(str::to_owned),
             Self::Engine(error) => error.hint(),
             Self::Operator(error) => error.hint(),
             Self::Kube { source, .. } => kube_hint(source),
@@ -210,8 +215,10 @@ impl Error {
             Self::Ended { exit, .. } => *exit,
             Self::TimedOut { .. } => Exit::TimedOut,
             Self::Engine(error) => engine_exit(error),
+            Self::Data(lifebuoy_data::Error::NotEmpty { .. }) => Exit::Refused,
             Self::Kube { source, .. } => kube_exit(source),
             Self::Repo(_)
+            | Self::Data(_)
             | Self::Operator(_)
             | Self::Kubeconfig(_)
             | Self::NotFound { .. }

@@ -7,7 +7,7 @@ use lifebuoy_api::{
     CheckLevel, MAX_PROBLEMS, Maintenance, Problem, Reason, RepositoryCheck, RepositoryCollection,
     RepositoryReading, RepositoryStorage, time::to_kube,
 };
-use lifebuoy_engine::archive::ArchiveContents;
+use lifebuoy_engine::AllContents;
 use lifebuoy_repo::{
     CheckLevel as Level, CheckOptions, CheckReport, ClusterKey, CollectOptions, CollectReport,
     Error as RepoError, Repository,
@@ -46,7 +46,7 @@ impl Round<'_> {
         }
         let reading = reading(self.rules, self.last_check, (self.clock)());
         let options = options(reading.as_ref(), self.last_check);
-        let checked = self.repository.check(&ArchiveContents, &options).await;
+        let checked = self.repository.check(&AllContents, &options).await;
         told.check = Some(self.check(&checked, reading));
         if let (Ok(report), Some(storage)) = (&checked, &mut told.storage) {
             storage.objects = count(report.objects);
@@ -61,7 +61,7 @@ impl Round<'_> {
             let below = percent(rules.repack_below_percent);
             let repacked = self
                 .repository
-                .repack(&ArchiveContents, self.cluster, below, REPACK_BYTES_MAX)
+                .repack(&AllContents, self.cluster, below, REPACK_BYTES_MAX)
                 .await;
             match repacked {
                 Ok(report) if report.packs > 0 => {
@@ -79,7 +79,7 @@ impl Round<'_> {
             delete_percent_max: percent(rules.delete_at_most_percent),
             ..CollectOptions::default()
         };
-        self.repository.collect(&ArchiveContents, &options).await
+        self.repository.collect(&AllContents, &options).await
     }
 
     fn collection(

@@ -3,6 +3,7 @@
 
 mod backup;
 mod cluster;
+mod data;
 mod operator;
 mod output;
 mod point;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use backup::{BackupCommand, CreateBackup};
 pub(crate) use cluster::ClusterArgs;
+pub(crate) use data::{CatData, DiffData, ListData, RestoreData, SaveData};
 pub(crate) use operator::{LogArgs, LogFormat, OperatorArgs};
 pub(crate) use output::{Format, OutputArgs};
 pub(crate) use point::{ListPoints, MarkPoint, PointCommand};

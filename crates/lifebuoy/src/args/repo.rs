@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use lifebuoy_api::{ParseTimeSpanError, TimeSpan};
 
-use super::{OutputArgs, StoreArgs};
+use super::{CatData, DiffData, ListData, OutputArgs, RestoreData, SaveData, StoreArgs};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum RepoCommand {
@@ -38,6 +38,23 @@ pub(crate) enum RepoCommand {
     /// The operator that keeps a repository does this by itself when its Repository says
     /// `maintenance.collect: Enabled`.
     Collect(Box<CollectRepo>),
+    /// Save a directory, or a block device. Works direct, without a cluster.
+    ///
+    /// What did not change since the newest snapshot of the same place and host is not read again.
+    /// Ends with 3 when something could not be saved.
+    Save(Box<SaveData>),
+    /// Restore files, or a block device. Works direct, without a cluster.
+    ///
+    /// Ends with 3 when something could not be restored.
+    Restore(Box<RestoreData>),
+    /// List the snapshots of files and devices, or what is in one. Works direct.
+    Ls(Box<ListData>),
+    /// Print a file of a snapshot. Works direct.
+    Cat(Box<CatData>),
+    /// List what differs between two snapshots of files. Works direct.
+    ///
+    /// `+` added, `-` removed, `M` other contents, `m` other mode, owner, time or attributes.
+    Diff(Box<DiffData>),
     /// Stop all use of a Repository of the cluster.
     Suspend(Switch),
     /// Use a suspended Repository of the cluster again; one that was restored is suspended.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lifebuoy_engine::archive::ArchiveContents;
+use lifebuoy_engine::AllContents;
 use lifebuoy_repo::{
     CheckLevel, CheckOptions, CheckReport, CollectOptions, CollectReport, FORMAT_VERSION,
     RepackReport, Repository,
@@ -41,7 +41,7 @@ fn options(args: &CheckRepo, terminal: Terminal) -> CheckOptions {
 pub(crate) async fn check(args: &CheckRepo, terminal: Terminal) -> Result<Exit, Error> {
     let repo = store::open(&args.store, &store::direct_only(&args.store)?).await?;
     let options = options(args, terminal);
-    let report = repo.check(&ArchiveContents, &options).await?;
+    let report = repo.check(&AllContents, &options).await?;
     drop(options);
     let value = check_value(&report);
     let table = || describe_check(&report).to_string();
@@ -55,7 +55,7 @@ pub(crate) async fn repair(args: &CheckRepo, terminal: Terminal) -> Result<Exit,
     let repo = store::open(&args.store, &store::direct_only(&args.store)?).await?;
     let options = options(args, terminal);
     let cluster = repo.cluster_key(BY_HAND);
-    let report = repo.repair(&ArchiveContents, cluster, &options).await?;
+    let report = repo.repair(&AllContents, cluster, &options).await?;
     drop(options);
     let value = json!({
         "indices": report.indices,
@@ -186,7 +186,7 @@ pub(crate) async fn collect(args: &CollectRepo, terminal: Terminal) -> Result<Ex
     } else {
         "counting what nothing needs; --delete deletes it"
     });
-    let report = repo.collect(&ArchiveContents, &options).await?;
+    let report = repo.collect(&AllContents, &options).await?;
     let text = show_collection(args.output.format, &report, &repacked)?;
     terminal.print(&text)?;
     Ok(Exit::Done)
@@ -197,7 +197,7 @@ async fn repack(repo: &Repository, args: &CollectRepo) -> Result<RepackReport, E
     loop {
         let below = args.repack_below_percent;
         let done = repo
-            .repack(&ArchiveContents, cluster, below, REPACK_BYTES_MAX)
+            .repack(&AllContents, cluster, below, REPACK_BYTES_MAX)
             .await;
         match done {
             Err(lifebuoy_repo::Error::Outdated { .. }) => {}

@@ -3,6 +3,7 @@
 
 mod backup;
 mod care;
+mod data;
 mod operator;
 mod point;
 mod repo;

@@ -9,7 +9,7 @@ use lifebuoy_engine::point::points;
 use lifebuoy_repo::{Access, KdfCost, Repository as Opened, StoreAbilities};
 use serde_json::{Value, json};
 
-use super::care;
+use super::{care, data};
 use crate::{
     args::{ClusterArgs, Format, RepoCommand, RepoStatus, StoreArgs},
     cluster::Cluster,
@@ -36,6 +36,11 @@ pub(crate) async fn run(
         RepoCommand::Repair(check) => care::repair(&check, terminal).await,
         RepoCommand::Upgrade(upgrade) => care::upgrade(&upgrade, terminal).await,
         RepoCommand::Collect(collect) => care::collect(&collect, terminal).await,
+        RepoCommand::Save(args) => data::save(&args, terminal).await,
+        RepoCommand::Restore(args) => data::restore(&args, terminal).await,
+        RepoCommand::Ls(args) => data::list(&args, terminal).await,
+        RepoCommand::Cat(args) => data::cat(&args).await,
+        RepoCommand::Diff(args) => data::diff(&args).await,
         RepoCommand::Suspend(named) => switch(args, &named.name, true, terminal).await,
         RepoCommand::Resume(named) => switch(args, &named.name, false, terminal).await,
     }
