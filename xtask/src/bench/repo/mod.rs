@@ -187,6 +187,7 @@ impl Options {
         }
         let (home, bucket) = (work.join("home"), work.join("repository"));
         fs::create_dir_all(&home)?;
+        fs::create_dir_all(&bucket)?;
         let remote = match self.store {
             Where::Directory => None,
             Where::S3 => Some(self.remote(&bucket).await?),
