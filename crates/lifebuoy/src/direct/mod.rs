@@ -5,7 +5,7 @@ mod backup;
 mod restore;
 
 use lifebuoy_engine::point::{self, Point};
-use lifebuoy_repo::{Repository, SessionId, Snapshot};
+use lifebuoy_repo::{Repository, SessionId};
 
 pub(crate) use backup::{Saving, save};
 pub(crate) use restore::{Opened, Run};
@@ -35,21 +35,6 @@ pub(crate) async fn find(repo: &Repository, text: &str) -> Result<Point, Error> 
             "see `lifebuoy recoverypoint list`",
         )
     })
-}
-
-/// As [`find`], a snapshot of whatever it is: a point of a cluster, files, a device.
-///
-/// # Errors
-/// Those of [`find`].
-pub(crate) async fn find_snapshot(repo: &Repository, text: &str) -> Result<Snapshot, Error> {
-    if let Ok(session) = text.parse::<SessionId>() {
-        return Ok(repo.snapshot(session).await?);
-    }
-    let mut snapshots = repo.snapshots().await?.snapshots;
-    snapshots.retain(|snapshot| !snapshot.is_leaving());
-    let sessions = snapshots.iter().map(|one| one.session.to_string());
-    let position = choose(sessions, text)?;
-    Ok(snapshots.swap_remove(position))
 }
 
 fn choose(sessions: impl Iterator<Item = String>, prefix: &str) -> Result<usize, Error> {
