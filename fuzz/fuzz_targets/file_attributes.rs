@@ -7,7 +7,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     run(
         lifebuoy_data::fuzzing::TARGETS,
         "file_attributes",
-        Budget::PLAIN,
+        Budget::SHORT_ITEMS,
         input,
     );
 });

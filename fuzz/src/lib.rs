@@ -23,6 +23,13 @@ impl Budget {
         base: 8 * KIB,
         factor: 16,
     };
+
+    /// For lists whose shortest items are three bytes and take 48 in memory, and
+    /// which are copied when they grow.
+    pub const SHORT_ITEMS: Self = Self {
+        base: 8 * KIB,
+        factor: 64,
+    };
 }
 
 /// Runs the target of this name on an input.

@@ -143,6 +143,8 @@ fn write_seeds() -> Result<()> {
             "-p",
             "lifebuoy-repo",
             "-p",
+            "lifebuoy-data",
+            "-p",
             "lifebuoy-engine",
             "fuzzing::tests::every_seed",
         ])

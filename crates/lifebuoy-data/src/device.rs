@@ -109,10 +109,11 @@ fn blocks(
     progress.expect(1, size);
     let block_bytes = block_bytes(size);
     let sealing = Sealing::new(writer, runtime);
+    let everything = 0..size;
     let (known, changed) = match before {
-        None => (None, vec![0..size]),
+        None => (None, vec![everything]),
         Some((snapshot, changed)) => match known(&sealing, reader, &snapshot, block_bytes, size)? {
-            None => (None, vec![0..size]),
+            None => (None, vec![everything]),
             known => (known, changed),
         },
     };
@@ -436,7 +437,7 @@ mod tests {
     fn changed_regions_become_blocks_apart_from_one_another() {
         let blocks = whole_blocks(vec![25..26, 0..1, 5..11, 95..300], 10, 99);
         assert_eq!(blocks, [0..3, 9..10]);
-        assert_eq!(whole_blocks(vec![100..200], 10, 99), []);
+        assert_eq!(whole_blocks(vec![100..200, 300..301], 10, 99), []);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::entry::{Kind, Meta, Time};
+use crate::entry::{Kind, Meta, Pairs, Time};
 
 /// Names that are held of one directory. A longer one is read again for each
 /// further so many.
@@ -130,8 +130,6 @@ pub(crate) fn special(stat: &Stat) -> Option<Kind> {
         _ => None,
     }
 }
-
-pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The attributes of an open file, in the order of their names.
 pub(crate) fn attributes(file: impl AsFd) -> io::Result<Pairs> {

@@ -46,14 +46,17 @@ pub struct Time {
     pub nanoseconds: u32,
 }
 
+/// Names and values of extended attributes, in the order of the names.
+pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Extended attributes.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Attributes {
     /// There are none.
     #[default]
     None,
-    /// Names and values, in the order of the names.
-    Inline(Vec<(Vec<u8>, Vec<u8>)>),
+    /// They are few and short.
+    Inline(Pairs),
     /// A chunk holds them: there are many, or long ones.
     Chunk(ChunkId),
 }

@@ -58,6 +58,12 @@ pub enum Error {
         /// The path.
         path: TreePath,
     },
+    /// The path is of something that has no contents of its own.
+    #[error("{path:?} is not a file in the snapshot")]
+    NotAFile {
+        /// The path.
+        path: TreePath,
+    },
     /// A thread ended before its work was done.
     #[error("internal error: {0}")]
     Internal(&'static str),
@@ -71,6 +77,9 @@ impl Error {
             Self::Damaged { .. } => Some("run `lifebuoy repo check --level all`"),
             Self::NotOurs { .. } => Some("upgrade lifebuoy, or choose a snapshot of files"),
             Self::NotEmpty { .. } => Some("restore to an empty place, or go on with --resume"),
+            Self::NotThere { .. } | Self::NotAFile { .. } => {
+                Some("see what there is: `lifebuoy repo ls <snapshot>`")
+            }
             _ => None,
         }
     }

@@ -65,3 +65,6 @@ fn data_manifest(input: &[u8]) {
         assert!(matches!(again, Ok(Ok(again)) if again == summary));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,7 @@ mod wire;
 
 pub use contents::DataContents;
 pub use device::{RestoreDeviceRequest, SaveDeviceRequest, restore_device, save_device};
-pub use entry::{Attributes, Content, ContentHash, Entry, Extent, Kind, Meta, Stamp, Time};
+pub use entry::{Attributes, Content, ContentHash, Entry, Extent, Kind, Meta, Pairs, Stamp, Time};
 pub use error::{Error, Malformed, Result};
 pub use excludes::Excludes;
 pub use listing::{Change, Diff, Listed, Listing, read_file, snapshots};

@@ -25,7 +25,7 @@ pub struct Listed {
     pub summary: DataSummary,
 }
 
-/// The snapshots of files and devices that are not forgotten, the newest last; and
+/// The snapshots of files and devices that stay, the newest last; and
 /// those that cannot be read.
 ///
 /// # Errors
@@ -34,7 +34,7 @@ pub async fn snapshots(repository: &Repository) -> Result<(Vec<Listed>, Vec<(Ses
     let found = repository.snapshots().await?.snapshots;
     let (mut listed, mut unreadable) = (Vec::new(), Vec::new());
     for snapshot in found {
-        if snapshot.forgotten || !DataSummary::is_one(&snapshot.summary) {
+        if snapshot.is_leaving() || !DataSummary::is_one(&snapshot.summary) {
             continue;
         }
         match DataSummary::from_bytes(&snapshot.summary) {
@@ -126,7 +126,7 @@ pub async fn read_file(
         entry = find(&reader, root, first).await?;
     }
     let Kind::File { size, content } = entry.kind else {
-        return Err(Error::NotThere { path: path.clone() });
+        return Err(Error::NotAFile { path: path.clone() });
     };
     let mut copy = Copy {
         write,
@@ -188,7 +188,7 @@ impl Copy<'_> {
     }
 
     fn zeros_until(&mut self, end: u64) -> Result<()> {
-        const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+        static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
         while self.end < end {
             let left = usize::try_from(end - self.end).unwrap_or(usize::MAX);
             self.write(&ZEROS[..left.min(ZEROS.len())])?;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use lifebuoy_repo::ChunkId;
 
 use crate::{
-    entry::{Attributes, Content, Entry, Extent, Kind, Meta, Time},
+    entry::{Attributes, Content, Entry, Extent, Kind, Meta, Pairs, Time},
     error::Malformed,
     path::{PATH_BYTES_MAX, TreePath},
     wire::{Fields, put_count, put_number, put_signed, put_text},
@@ -187,16 +187,16 @@ pub(crate) fn put_attributes(out: &mut Vec<u8>, pairs: &[(Vec<u8>, Vec<u8>)]) {
 }
 
 /// Reads a chunk of attributes.
-pub(crate) fn decode_attributes(plain: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Malformed> {
+pub(crate) fn decode_attributes(plain: &[u8]) -> Result<Pairs, Malformed> {
     let mut fields = Fields::new(plain);
     let pairs = attributes(&mut fields)?;
     fields.end()?;
     Ok(pairs)
 }
 
-fn attributes(fields: &mut Fields<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Malformed> {
+fn attributes(fields: &mut Fields<'_>) -> Result<Pairs, Malformed> {
     let count = fields.count(2)?;
-    let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut pairs = Pairs::new();
     for _ in 0..count {
         let name = fields.text(TEXT_BYTES_MAX)?.to_vec();
         let value = fields.text(TEXT_BYTES_MAX)?.to_vec();

@@ -20,7 +20,7 @@ use crate::{
     builder::FileMap,
     cutter::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN},
     disk,
-    entry::{Attributes, Content, ContentHash, Entry, Extent, Kind, Stamp},
+    entry::{Attributes, Content, ContentHash, Entry, Extent, Kind, Pairs, Stamp},
     error::{Error, Result},
     node::put_attributes,
     path::TreePath,
@@ -198,7 +198,7 @@ impl Reading<'_> {
         })
     }
 
-    fn attributes(&self, pairs: disk::Pairs) -> Result<Attributes, Failed> {
+    fn attributes(&self, pairs: Pairs) -> Result<Attributes, Failed> {
         if pairs.is_empty() {
             return Ok(Attributes::None);
         }

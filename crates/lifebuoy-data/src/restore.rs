@@ -19,8 +19,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     cursor::{Cursor, find},
-    disk::Pairs,
-    entry::{Attributes, Content, Entry, Kind, Meta},
+    entry::{Attributes, Content, Entry, Kind, Meta, Pairs},
     error::{Error, Malformed, Result},
     manifest::{DataSummary, Manifest},
     map::{MapWalk, Placed, placed},
@@ -84,6 +83,8 @@ struct Restoring<'a> {
     progress: &'a Progress,
     /// Bytes that files may yet have: no more than the summary says.
     budget: u64,
+    /// First names that are not restored, and which names are restored in their place.
+    outside: HashMap<TreePath, TreePath>,
     /// Directories that what comes next may be in, and those that are whole.
     open: Vec<Directory>,
     whole: Vec<Directory>,
@@ -154,6 +155,7 @@ impl<'a> Restoring<'a> {
             path,
             target,
             progress,
+            outside: HashMap::new(),
             open: Vec::new(),
             whole: Vec::new(),
         })
@@ -170,17 +172,11 @@ impl<'a> Restoring<'a> {
                     }
                     continue;
                 }
-                self.count(&entry)?;
-                entry.path = entry.path.below(&self.path);
-                if let Kind::HardLink(first) = &mut entry.kind {
-                    if !first.is_within(&self.path) {
-                        let what = "not restored: its first name is not among what is";
-                        self.progress.problem(&entry.path, &what);
-                        continue;
-                    }
-                    *first = first.below(&self.path);
+                if self.resolve(&mut entry)? {
+                    self.count(&entry)?;
+                    entry.path = entry.path.below(&self.path);
+                    window.push(entry);
                 }
-                window.push(entry);
             }
             if window.len() >= WINDOW_ENTRIES {
                 self.window(std::mem::take(&mut window))?;
@@ -192,6 +188,36 @@ impl<'a> Restoring<'a> {
         }
         self.finish_directories();
         Ok(self.summary)
+    }
+
+    /// A hard link to what is not restored is restored in its place, and further ones
+    /// become names of that. Returns whether there is something to restore.
+    fn resolve(&mut self, entry: &mut Entry) -> Result<bool> {
+        let Kind::HardLink(first) = &entry.kind else {
+            return Ok(true);
+        };
+        if first.is_within(&self.path) {
+            entry.kind = Kind::HardLink(first.below(&self.path));
+            return Ok(true);
+        }
+        if let Some(here) = self.outside.get(first) {
+            entry.kind = Kind::HardLink(here.clone());
+            return Ok(true);
+        }
+        let here = entry.path.below(&self.path);
+        match self.runtime.block_on(find(&self.reader, self.root, first)) {
+            Ok(found) if !matches!(found.kind, Kind::Directory | Kind::HardLink(_)) => {
+                self.outside.insert(first.clone(), here);
+                (entry.meta, entry.kind) = (found.meta, found.kind);
+                Ok(true)
+            }
+            Ok(_) | Err(Error::NotThere { .. }) => {
+                let what = "not restored: the snapshot does not hold what it is a name of";
+                self.progress.problem(&here, &what);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A snapshot that says less than there is in it is not what it seems.

@@ -22,7 +22,7 @@ use rustix::{
 
 use crate::{
     disk,
-    entry::{Entry, Kind, Meta, Time},
+    entry::{Entry, Kind, Meta, Pairs, Time},
     error::{Error, Result},
     path::TreePath,
 };
@@ -143,7 +143,7 @@ impl Target {
                 if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
                     return Ok(());
                 }
-                self.make_room(&*above, name)?;
+                self.make_room(&above, name)?;
                 Ok(rustix::fs::mkdirat(&*above, name, NEW_DIRECTORY)?)
             }
             made => Ok(made?),
@@ -170,7 +170,7 @@ impl Target {
         nearby: &mut Nearby,
     ) -> io::Result<File> {
         let (above, name) = self.locate(path, nearby)?;
-        self.make_room(&*above, name)?;
+        self.make_room(&above, name)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let flags = flags | OFlags::CLOEXEC;
         let file: File = rustix::fs::openat(&*above, name, flags, NEW_FILE)?.into();
@@ -191,11 +191,11 @@ impl Target {
     pub(crate) fn make_special(
         &self,
         entry: &Entry,
-        pairs: &disk::Pairs,
+        pairs: &Pairs,
         nearby: &mut Nearby,
     ) -> io::Result<()> {
         let (above, name) = self.locate(&entry.path, nearby)?;
-        self.make_room(&*above, name)?;
+        self.make_room(&above, name)?;
         let node = |kind, major, minor| {
             let device = rustix::fs::makedev(major, minor);
             rustix::fs::mknodat(&*above, name, kind, NEW_FILE, device)
@@ -206,7 +206,7 @@ impl Target {
             Kind::Socket => node(FileType::Socket, 0, 0)?,
             Kind::CharDevice { major, minor } => node(FileType::CharacterDevice, *major, *minor)?,
             Kind::BlockDevice { major, minor } => node(FileType::BlockDevice, *major, *minor)?,
-            Kind::HardLink(first) => return self.link(first, &*above, name),
+            Kind::HardLink(first) => return self.link(first, &above, name),
             Kind::Directory | Kind::File { .. } => return Ok(()),
         }
         let Meta {
@@ -256,7 +256,7 @@ impl Target {
         &self,
         path: &TreePath,
         meta: &Meta,
-        pairs: &disk::Pairs,
+        pairs: &Pairs,
         nearby: &mut Nearby,
     ) -> io::Result<()> {
         let (above, name) = self.locate(path, nearby)?;
@@ -265,12 +265,7 @@ impl Target {
     }
 
     /// Gives an open file everything that it has; the time last.
-    pub(crate) fn finish(
-        &self,
-        file: impl AsFd,
-        meta: &Meta,
-        pairs: &disk::Pairs,
-    ) -> io::Result<()> {
+    pub(crate) fn finish(&self, file: impl AsFd, meta: &Meta, pairs: &Pairs) -> io::Result<()> {
         let Meta {
             mode,
             uid,
@@ -337,7 +332,7 @@ pub(crate) fn reserve(file: &File, begin: u64, length: u64) -> io::Result<()> {
 
 /// Makes a region zeros, and a hole where that can be.
 pub(crate) fn punch(file: &File, mut begin: u64, end: u64) -> io::Result<()> {
-    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     if begin >= end {
         return Ok(());
     }

@@ -1,4 +1,5 @@
 //! Files and devices through a real repository and a real file system.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail loudly")]
 
 mod collect;
 mod devices;

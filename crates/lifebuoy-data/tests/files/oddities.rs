@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     os::unix::{
         ffi::OsStrExt,
-        fs::{FileExt, PermissionsExt, symlink},
+        fs::{FileExt, MetadataExt, PermissionsExt, symlink},
         net::UnixListener,
     },
     path::Path,
@@ -14,7 +14,7 @@ use std::{
 use lifebuoy_data::Existing;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 
-use crate::support::{noise, repository, restore_all, save_all, seen};
+use crate::support::{noise, repository, restore_all, restore_part, save_all, seen};
 
 fn sparse(place: &Path) {
     let file = File::create(place).unwrap();
@@ -133,6 +133,31 @@ async fn a_single_file_is_saved_and_restored() {
     restored.unwrap();
     assert_eq!(problems, []);
     assert_eq!(fs::read_to_string(to).unwrap(), "just this");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_is_whole_also_where_the_first_name_of_a_file_is_outside_of_it() {
+    let place = tempfile::tempdir().unwrap();
+    let (from, to) = (place.path().join("from"), place.path().join("to"));
+    fs::create_dir_all(from.join("part")).unwrap();
+    fs::write(from.join("first"), noise(1, 300_000)).unwrap();
+    for name in ["part/second", "part/third"] {
+        fs::hard_link(from.join("first"), from.join(name)).unwrap();
+    }
+    let repository = repository().await;
+    let (saved, ..) = save_all(&repository, &from, None).await;
+    let alone = place.path().join("alone");
+    for (path, to) in [("part", &to), ("part/third", &alone)] {
+        let (restored, _, problems) =
+            restore_part(&repository, &saved.snapshot, path, to, Existing::Refuse).await;
+        restored.unwrap();
+        assert_eq!(problems, []);
+    }
+    for file in [to.join("second"), to.join("third"), alone] {
+        assert!(fs::read(file).unwrap() == noise(1, 300_000));
+    }
+    let number = |name| fs::metadata(to.join(name)).unwrap().ino();
+    assert_eq!(number("second"), number("third"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

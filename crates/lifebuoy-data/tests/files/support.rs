@@ -69,9 +69,19 @@ pub(crate) async fn restore_all(
     place: &Path,
     existing: Existing,
 ) -> (lifebuoy_data::Result<DataSummary>, Done, Vec<Problem>) {
+    restore_part(repository, snapshot, "", place, existing).await
+}
+
+pub(crate) async fn restore_part(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    path: &str,
+    place: &Path,
+    existing: Existing,
+) -> (lifebuoy_data::Result<DataSummary>, Done, Vec<Problem>) {
     let request = RestoreRequest {
         snapshot: snapshot.clone(),
-        path: TreePath::default(),
+        path: TreePath::new(path.into()).unwrap(),
         place: place.to_owned(),
         existing,
     };

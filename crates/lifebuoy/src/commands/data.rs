@@ -17,6 +17,7 @@ use lifebuoy_data::{
     read_file, restore as restore_files, restore_device, save as save_files, save_device,
     snapshots,
 };
+use lifebuoy_engine::point;
 use lifebuoy_repo::{Purpose, Repository, SessionId, SessionRequest};
 use serde_json::{Value, json};
 
@@ -48,7 +49,7 @@ pub(crate) async fn save(args: &SaveData, terminal: Terminal) -> Result<Exit, Er
     let done = Arc::new(Done::default());
     let session = || SessionRequest {
         id: SessionId::random(&mut rand::rng()),
-        cluster: repo.cluster_key(&format!("machine {}", summary.host)),
+        cluster: repo.cluster_key(&machine(&summary.host)),
         purpose: Purpose::Backup,
         label: summary.path.clone().into_bytes().into(),
     };
@@ -95,6 +96,11 @@ async fn newest_like(repo: &Repository, summary: &DataSummary) -> Result<Option<
     let (listed, _) = snapshots(repo).await?;
     let mut newest_first = listed.into_iter().rev();
     Ok(newest_first.find(|one| one.summary.is_of_one_line(summary)))
+}
+
+/// What stands for a cluster's UID: a machine has sequences of its own, as a cluster has.
+fn machine(host: &str) -> String {
+    format!("machine {host}")
 }
 
 fn host_name() -> String {
@@ -210,8 +216,15 @@ pub(crate) async fn restore(args: &RestoreData, terminal: Terminal) -> Result<Ex
             }
         })
     };
-    let summary = watch(terminal, "restoring", &done, restoring).await?;
-    let listed = Listed { snapshot, summary };
+    let hold = point::hold(&repo, snapshot.session, &machine(&host_name())).await?;
+    let restored = watch(terminal, "restoring", &done, restoring).await;
+    if let Some(hold) = hold {
+        hold.release().await;
+    }
+    let listed = Listed {
+        snapshot,
+        summary: restored?,
+    };
     show_one(&listed, &done, args.output.format, terminal)
 }
 

@@ -68,18 +68,18 @@ async fn set_mark(args: &MarkPoint, mark: Mark, terminal: Terminal) -> Result<Ex
             let session = match args.point.parse() {
                 // One that was forgotten can be pinned, and is not listed.
                 Ok(session) => session,
-                Err(_) => direct::find(&repo, &args.point).await?.snapshot.session,
+                Err(_) => direct::find_snapshot(&repo, &args.point).await?.session,
             };
             repo.pin(session, &args.reason).await?;
             (session, "pinned")
         }
         Mark::Unpinned => {
-            let session = direct::find(&repo, &args.point).await?.snapshot.session;
+            let session = direct::find_snapshot(&repo, &args.point).await?.session;
             repo.unpin(session, &args.reason).await?;
             (session, "unpinned")
         }
         Mark::Forgotten => {
-            let snapshot = direct::find(&repo, &args.point).await?.snapshot;
+            let snapshot = direct::find_snapshot(&repo, &args.point).await?;
             let session = snapshot.session;
             if snapshot.pinned {
                 return Err(Error::Refused {

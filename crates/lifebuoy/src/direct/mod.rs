@@ -4,8 +4,9 @@
 mod backup;
 mod restore;
 
+use lifebuoy_data::DataSummary;
 use lifebuoy_engine::point::{self, Point};
-use lifebuoy_repo::{Repository, SessionId};
+use lifebuoy_repo::{Repository, SessionId, Snapshot};
 
 pub(crate) use backup::{Saving, save};
 pub(crate) use restore::{Opened, Run};
@@ -18,23 +19,34 @@ const PREFIX_CHARS_MIN: usize = 8;
 /// The point that a person names by a snapshot or its first digits.
 ///
 /// # Errors
-/// [`Error::Usage`] when no point or more than one fits; [`Error::Engine`] for
-/// a whole snapshot that was forgotten or never ended.
+/// [`Error::Usage`] when it is one of files, and as [`find_snapshot`].
 pub(crate) async fn find(repo: &Repository, text: &str) -> Result<Point, Error> {
-    if let Ok(session) = text.parse::<SessionId>() {
-        return Ok(point::find(repo, session).await?);
+    let snapshot = find_snapshot(repo, text).await?;
+    if DataSummary::is_one(&snapshot.summary) {
+        return Err(Error::usage(
+            format!("{} is a snapshot of files or a device", snapshot.session),
+            "`lifebuoy repo ls` shows it",
+        ));
     }
-    let points = point::points(repo).await?.points;
-    let sessions = points
+    Ok(point::find(repo, snapshot.session).await?)
+}
+
+/// The snapshot that a person names, of whatever kind.
+///
+/// # Errors
+/// [`Error::Usage`] when none or more than one fits; [`Error::Repo`] for a whole id of
+/// one that was forgotten or never ended.
+pub(crate) async fn find_snapshot(repo: &Repository, text: &str) -> Result<Snapshot, Error> {
+    if let Ok(session) = text.parse::<SessionId>() {
+        return Ok(repo.snapshot(session).await?);
+    }
+    let mut snapshots = repo.snapshots().await?.snapshots;
+    snapshots.retain(|snapshot| !snapshot.is_leaving());
+    let sessions = snapshots
         .iter()
-        .map(|point| point.snapshot.session.to_string());
+        .map(|snapshot| snapshot.session.to_string());
     let position = choose(sessions, text)?;
-    points.into_iter().nth(position).ok_or_else(|| {
-        Error::usage(
-            format!("there is no snapshot {text}"),
-            "see `lifebuoy recoverypoint list`",
-        )
-    })
+    Ok(snapshots.swap_remove(position))
 }
 
 fn choose(sessions: impl Iterator<Item = String>, prefix: &str) -> Result<usize, Error> {
