@@ -41,7 +41,7 @@ pub(super) fn medians(tool: &(Tool, String), taken: &[Taken], data_mib: f64) -> 
             repo_mib: median(|one| one.repo_mib),
             added_mib: median(|one| one.added_mib),
             data_mib,
-            requests: of_kind().last().and_then(|one| one.requests),
+            requests: of_kind().next_back().and_then(|one| one.requests),
         }
     };
     kinds.into_iter().map(row).collect()
