@@ -18,17 +18,25 @@ fn of(role: Role, plain: &[u8]) -> &'static dyn Contents {
     }
 }
 
+fn of_summary(summary: &[u8]) -> &'static dyn Contents {
+    if DataSummary::is_one(summary) {
+        &DataContents
+    } else {
+        &ArchiveContents
+    }
+}
+
 impl Contents for AllContents {
     fn links(&self, role: Role, plain: &[u8]) -> Result<Vec<Link>, String> {
         of(role, plain).links(role, plain)
     }
 
     fn lineage(&self, summary: &[u8]) -> Result<Vec<u8>, String> {
-        if DataSummary::is_one(summary) {
-            DataContents.lineage(summary)
-        } else {
-            ArchiveContents.lineage(summary)
-        }
+        of_summary(summary).lineage(summary)
+    }
+
+    fn is_complete(&self, summary: &[u8]) -> bool {
+        of_summary(summary).is_complete(summary)
     }
 
     fn describe(
@@ -39,5 +47,16 @@ impl Contents for AllContents {
         fate: &dyn Fn(&ChunkId) -> Fate,
     ) -> Described {
         of(role, plain).describe(role, plain, name, fate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_says_nothing_of_itself_is_complete_to_none() {
+        assert!(!ArchiveContents.is_complete(b"{}"));
+        assert!(!AllContents.is_complete(b"{}"));
     }
 }
