@@ -1,8 +1,10 @@
 //! Where a large file is cut: at boundaries that its contents decide, so that an
 //! edit moves only those around it. Never cuts beyond the longest chunk.
 
+use std::ops::Range;
+
 /// No chunk but the last of a file is shorter, in bytes.
-pub(crate) const CHUNK_BYTES_MIN: usize = 256 * 1024;
+pub(crate) const CHUNK_BYTES_MIN: usize = 512 * 1024;
 /// From here on a boundary is sixteen times as likely.
 const CHUNK_BYTES_NORMAL: usize = 1024 * 1024;
 /// The longest chunk.
@@ -29,40 +31,69 @@ impl Gear {
         Self(table)
     }
 
-    /// How long the first chunk of `bytes` is, if that can be told: a boundary is
-    /// found, or there are as many bytes as the longest chunk has.
-    pub(crate) fn cut(&self, bytes: &[u8]) -> Option<usize> {
-        let before = bytes.len().min(CHUNK_BYTES_NORMAL);
-        let after = bytes.len().min(CHUNK_BYTES_MAX);
-        let mut hash = 0;
-        self.scan(&mut hash, bytes, CHUNK_BYTES_MIN..before, MASK_BEFORE)
-            .or_else(|| self.scan(&mut hash, bytes, CHUNK_BYTES_NORMAL..after, MASK_AFTER))
-            .or((after == CHUNK_BYTES_MAX).then_some(after))
+    pub(crate) fn cutter(&self) -> Cutter<'_> {
+        Cutter {
+            gear: self,
+            scanned: 0,
+            hash: 0,
+        }
+    }
+}
+
+/// Finds where the chunk ends that is being read.
+pub(crate) struct Cutter<'a> {
+    gear: &'a Gear,
+    /// So many bytes of it hold no boundary.
+    scanned: usize,
+    hash: u64,
+}
+
+impl Cutter<'_> {
+    /// How long the chunk is that `bytes` begins with, if that can be told: a boundary
+    /// is found, or there are as many bytes as the longest chunk has. If it cannot,
+    /// call again with more behind the same bytes: those are not looked at again. If it
+    /// can, the next call is for the next chunk.
+    pub(crate) fn cut(&mut self, bytes: &[u8]) -> Option<usize> {
+        let length = self
+            .scan(bytes, CHUNK_BYTES_MIN..CHUNK_BYTES_NORMAL, MASK_BEFORE)
+            .or_else(|| self.scan(bytes, CHUNK_BYTES_NORMAL..CHUNK_BYTES_MAX, MASK_AFTER))
+            .or((bytes.len() >= CHUNK_BYTES_MAX).then_some(CHUNK_BYTES_MAX))?;
+        (self.scanned, self.hash) = (0, 0);
+        Some(length)
     }
 
-    fn scan(
-        &self,
-        hash: &mut u64,
-        bytes: &[u8],
-        range: std::ops::Range<usize>,
-        mask: u64,
-    ) -> Option<usize> {
-        let from = range.start;
-        let mut rolled = *hash;
-        for (at, byte) in bytes.get(range)?.iter().enumerate() {
-            rolled = (rolled << 1).wrapping_add(self.0[usize::from(*byte)]);
-            if rolled & mask == 0 {
-                return Some(from + at + 1);
+    fn scan(&mut self, bytes: &[u8], within: Range<usize>, mask: u64) -> Option<usize> {
+        let from = self.scanned.max(within.start);
+        let to = bytes.len().min(within.end);
+        let table = &self.gear.0;
+        let mut hash = self.hash;
+        let (pairs, last) = bytes.get(from..to)?.as_chunks::<2>();
+        // Two at a time: what one byte does to the hash need not wait for the other.
+        for (pair, [first, second]) in pairs.iter().enumerate() {
+            let (first, second) = (table[usize::from(*first)], table[usize::from(*second)]);
+            let between = (hash << 1).wrapping_add(first);
+            hash = (hash << 2).wrapping_add((first << 1).wrapping_add(second));
+            if between & mask == 0 {
+                return Some(from + 2 * pair + 1);
+            }
+            if hash & mask == 0 {
+                return Some(from + 2 * pair + 2);
             }
         }
-        *hash = rolled;
+        for byte in last {
+            hash = (hash << 1).wrapping_add(table[usize::from(*byte)]);
+            if hash & mask == 0 {
+                return Some(to);
+            }
+        }
+        (self.scanned, self.hash) = (to, hash);
         None
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use rand::{Rng, SeedableRng, rngs::StdRng};
+    use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
     use super::*;
 
@@ -76,7 +107,8 @@ mod tests {
         let gear = gear();
         let mut chunks = Vec::new();
         while !bytes.is_empty() {
-            let (chunk, rest) = bytes.split_at(gear.cut(bytes).unwrap_or(bytes.len()));
+            let length = gear.cutter().cut(bytes).unwrap_or(bytes.len());
+            let (chunk, rest) = bytes.split_at(length);
             chunks.push(chunk);
             bytes = rest;
         }
@@ -103,6 +135,43 @@ mod tests {
             .map(|chunk| chunk.len())
             .max();
         assert_eq!(chunks, Some(CHUNK_BYTES_MAX));
-        assert_eq!(gear().cut(&[7; CHUNK_BYTES_MAX - 1]), None);
+        assert_eq!(gear().cutter().cut(&[7; CHUNK_BYTES_MAX - 1]), None);
+    }
+
+    #[test]
+    fn bytes_that_come_little_by_little_are_cut_as_if_they_had_come_at_once() {
+        let mut random = StdRng::seed_from_u64(3);
+        let mut bytes = vec![0; 12 << 20];
+        random.fill_bytes(&mut bytes);
+        let gear = gear();
+        let mut cutter = gear.cutter();
+        let (mut lengths, mut from, mut to) = (Vec::new(), 0, 0);
+        while to < bytes.len() {
+            to = bytes.len().min(to + random.random_range(1..300_000));
+            while let Some(length) = cutter.cut(&bytes[from..to]) {
+                lengths.push(length);
+                from += length;
+            }
+        }
+        lengths.push(bytes.len() - from);
+        let at_once: Vec<usize> = cut_all(&bytes).iter().map(|chunk| chunk.len()).collect();
+        assert_eq!(lengths, at_once);
+    }
+
+    #[test]
+    fn a_chunk_ends_where_the_format_says() {
+        let mut bytes = vec![0; 3 << 20];
+        StdRng::seed_from_u64(4).fill_bytes(&mut bytes);
+        let gear = gear();
+        let mut hash = 0_u64;
+        let end = bytes
+            .iter()
+            .enumerate()
+            .skip(512 * 1024)
+            .find(|(at, byte)| {
+                hash = (hash << 1).wrapping_add(gear.0[usize::from(**byte)]);
+                hash.leading_zeros() >= if *at < 1024 * 1024 { 22 } else { 18 }
+            });
+        assert_eq!(gear.cutter().cut(&bytes), end.map(|(at, _)| at + 1));
     }
 }

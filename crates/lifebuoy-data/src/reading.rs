@@ -5,6 +5,7 @@ use std::{
     collections::VecDeque,
     fs::File,
     io::{self, Seek, SeekFrom},
+    mem,
     os::fd::OwnedFd,
     sync::Arc,
 };
@@ -30,11 +31,11 @@ use crate::{
 };
 
 /// Files up to this share chunks with others.
-pub(crate) const SMALL_BYTES_MAX: u64 = CHUNK_BYTES_MIN as u64;
+pub(crate) const SMALL_BYTES_MAX: u64 = 256 * 1024;
 /// Below this a hole is not worth a chunk for what is around it.
 const SPARSE_BYTES_MIN: u64 = 64 * 1024;
-/// What is read ahead of the cutter.
-const WINDOW_BYTES: usize = CHUNK_BYTES_MAX;
+/// What of a large file is read at once: it is cut while the processor has it near.
+const READ_BYTES: usize = 128 * 1024;
 /// Chunks of one file whose ids are awaited.
 const PENDING_MAX: usize = 8;
 /// Attributes above this are in a chunk.
@@ -286,13 +287,12 @@ impl Reading<'_> {
             pending: VecDeque::new(),
             gap: 0,
         };
-        let mut window = Vec::new();
         let mut position = 0;
         if is_sparse {
             while let Some((begin, end)) = next_data(file, position)? {
                 chunks.gap += begin - position;
                 file.seek(SeekFrom::Start(begin))?;
-                position = begin + self.cut(file, end - begin, &mut window, &mut chunks)?;
+                position = begin + self.cut(file, end - begin, &mut chunks)?;
                 if position < end {
                     // It became shorter.
                     break;
@@ -301,42 +301,57 @@ impl Reading<'_> {
             let size = fstat(&*file).map_err(io::Error::from)?.st_size;
             position = position.max(u64::try_from(size).unwrap_or_default());
         } else {
-            position = self.cut(file, u64::MAX, &mut window, &mut chunks)?;
+            position = self.cut(file, u64::MAX, &mut chunks)?;
         }
         Ok((position, chunks.finish()?))
     }
 
     /// Cuts what comes, at most `limit` bytes. Returns how many there were.
-    fn cut(
-        &self,
-        file: &File,
-        limit: u64,
-        window: &mut Vec<u8>,
-        chunks: &mut Chunks<'_>,
-    ) -> Result<u64, Failed> {
-        window.clear();
+    fn cut(&self, file: &File, limit: u64, chunks: &mut Chunks<'_>) -> Result<u64, Failed> {
+        let mut cutter = self.secrets.gear.cutter();
+        let mut chunk = self.sealing.buffer();
         let mut total = 0;
-        let mut from = 0;
         loop {
-            window.drain(..from);
-            from = 0;
-            let room = WINDOW_BYTES - window.len();
+            let room = CHUNK_BYTES_MAX - chunk.len();
+            let room = room.min(CHUNK_BYTES_MIN.saturating_sub(chunk.len()) + READ_BYTES);
             let wanted = usize::try_from(limit - total).map_or(room, |left| left.min(room));
-            let read = read_up_to(file, window, wanted)?;
+            let read = read_behind(file, &mut chunk, wanted)?;
             total += read as u64;
-            let is_end = read < wanted || total == limit;
-            while let Some(len) = self.secrets.gear.cut(&window[from..]) {
-                chunks.push(&window[from..from + len])?;
-                from += len;
+            while let Some(length) = cutter.cut(&chunk) {
+                let mut next = self.sealing.buffer();
+                next.extend_from_slice(&chunk[length..]);
+                chunk.truncate(length);
+                chunks.push(mem::replace(&mut chunk, next))?;
             }
-            if is_end {
-                if from < window.len() {
-                    chunks.push(&window[from..])?;
+            if read < wanted || total == limit {
+                if chunk.is_empty() {
+                    self.sealing.recycle(chunk);
+                } else {
+                    chunks.push(chunk)?;
                 }
                 return Ok(total);
             }
         }
     }
+}
+
+/// Appends up to `max` bytes and reads no further; fewer only at the end of the file.
+fn read_behind(file: &File, bytes: &mut Vec<u8>, max: usize) -> io::Result<usize> {
+    // All that a chunk may need: memory that is not touched takes none.
+    bytes.reserve(CHUNK_BYTES_MAX - bytes.len());
+    let begin = bytes.len();
+    let (mut end, limit) = (begin, begin + max);
+    bytes.resize(limit, 0);
+    while end < limit {
+        match rustix::io::read(file, &mut bytes[end..]) {
+            Ok(0) => break,
+            Ok(read) => end += read,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bytes.truncate(end);
+    Ok(end - begin)
 }
 
 /// Appends up to `max` bytes; fewer only at the end of the file. The position of the
@@ -379,12 +394,11 @@ struct Chunks<'a> {
 }
 
 impl Chunks<'_> {
-    fn push(&mut self, chunk: &[u8]) -> Result<()> {
-        let mut bytes = self.sealing.buffer();
-        bytes.extend_from_slice(chunk);
-        let pending = self.sealing.seal(bytes)?;
-        let gap = std::mem::take(&mut self.gap);
-        self.pending.push_back((gap, chunk.len() as u64, pending));
+    fn push(&mut self, chunk: Vec<u8>) -> Result<()> {
+        let length = chunk.len() as u64;
+        let pending = self.sealing.seal(chunk)?;
+        let gap = mem::take(&mut self.gap);
+        self.pending.push_back((gap, length, pending));
         while self.pending.len() > PENDING_MAX {
             self.settle_first()?;
         }

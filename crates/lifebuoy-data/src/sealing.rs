@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use lifebuoy_repo::{ChunkId, ChunkKind, Writer};
+use lifebuoy_repo::{ChunkId, ChunkKind, Compression, Writer};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -77,7 +77,14 @@ impl<'a> Sealing<'a> {
 
     /// Stores a chunk now.
     pub(crate) fn put(&self, kind: ChunkKind, plain: &[u8]) -> Result<ChunkId> {
-        Ok(self.writer.put_here(&self.runtime, kind, plain)?)
+        let compression = match kind {
+            ChunkKind::Data => Compression::Quick,
+            ChunkKind::Metadata => Compression::Small,
+        };
+        let id = self
+            .writer
+            .put_here(&self.runtime, kind, compression, plain)?;
+        Ok(id)
     }
 
     /// Stores a chunk of contents: on another thread if one is free soon.

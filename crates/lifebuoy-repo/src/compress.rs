@@ -2,16 +2,36 @@
 //! decoded and compared before it counts. Never decodes more than was declared.
 
 use std::{
-    borrow::Cow,
-    sync::{Mutex, PoisonError},
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use zstd::bulk::{Compressor, Decompressor};
+use zstd::{
+    bulk::{Compressor, Decompressor},
+    zstd_safe::compress_bound,
+};
 
 use crate::wire::Damage;
 
-/// zstd's level for Kubernetes objects: a third smaller than level 1 costs.
-const LEVEL: i32 = 3;
+/// What compression is to be good at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// A small repository: for what there is little of, and many versions of.
+    #[default]
+    Small,
+    /// Speed: a third less time for one part in a hundred more.
+    Quick,
+}
+
+impl Compression {
+    /// zstd's.
+    const fn level(self) -> i32 {
+        match self {
+            Self::Small => 3,
+            Self::Quick => 2,
+        }
+    }
+}
 
 /// How a chunk is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,14 +61,15 @@ impl Codec {
 pub(crate) struct Encoded<'a> {
     pub(crate) codec: Codec,
     pub(crate) raw: usize,
-    pub(crate) bytes: Cow<'a, [u8]>,
+    pub(crate) bytes: &'a [u8],
 }
 
-/// One thread's contexts.
+/// One thread's contexts and buffers.
 struct Coder {
     compressor: Compressor<'static>,
     decompressor: Decompressor<'static>,
-    scratch: Vec<u8>,
+    packed: Vec<u8>,
+    again: Vec<u8>,
 }
 
 /// Idle contexts. As many exist as were in use at one time.
@@ -57,36 +78,30 @@ pub(crate) struct Coders {
     idle: Mutex<Vec<Coder>>,
 }
 
-impl Coders {
-    fn take(&self) -> std::io::Result<Coder> {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        match idle {
-            Some(coder) => Ok(coder),
-            None => Ok(Coder {
-                compressor: Compressor::new(LEVEL)?,
-                decompressor: Decompressor::new()?,
-                scratch: Vec::new(),
-            }),
+/// A context in use. It goes back when this is dropped.
+pub(crate) struct Lease<'a> {
+    coders: &'a Coders,
+    coder: Option<Coder>,
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if let Some(coder) = self.coder.take() {
+            self.coders.idle().push(coder);
         }
     }
+}
 
-    fn give_back(&self, coder: Coder) {
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(coder);
+impl Coders {
+    fn idle(&self) -> MutexGuard<'_, Vec<Coder>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Compresses if that makes the chunk shorter.
-    pub(crate) fn encode<'a>(&self, plain: &'a [u8]) -> Result<Encoded<'a>, Damage> {
-        let mut coder = self.take().map_err(|_| Damage::Compression)?;
-        let encoded = coder.encode(plain);
-        self.give_back(coder);
-        encoded
+    pub(crate) fn lease(&self) -> Lease<'_> {
+        Lease {
+            coders: self,
+            coder: self.idle().pop(),
+        }
     }
 
     /// Decodes to exactly `raw` bytes.
@@ -99,9 +114,8 @@ impl Coders {
         let plain = match codec {
             Codec::Stored => bytes,
             Codec::Zstd => {
-                let mut coder = self.take().map_err(|_| Damage::Compression)?;
-                let plain = coder.decompressor.decompress(&bytes, raw);
-                self.give_back(coder);
+                let mut lease = self.lease();
+                let plain = lease.coder()?.decompressor.decompress(&bytes, raw);
                 plain.map_err(|_| Damage::Compression)?
             }
         };
@@ -113,32 +127,68 @@ impl Coders {
     }
 }
 
+impl Lease<'_> {
+    fn coder(&mut self) -> Result<&mut Coder, Damage> {
+        if self.coder.is_none() {
+            self.coder = Some(Coder::new().map_err(|_| Damage::Compression)?);
+        }
+        self.coder.as_mut().ok_or(Damage::Compression)
+    }
+
+    /// Compresses if that makes the chunk shorter.
+    pub(crate) fn encode<'a>(
+        &'a mut self,
+        compression: Compression,
+        plain: &'a [u8],
+    ) -> Result<Encoded<'a>, Damage> {
+        self.coder()?.encode(compression, plain)
+    }
+}
+
 impl Coder {
-    fn encode<'a>(&mut self, plain: &'a [u8]) -> Result<Encoded<'a>, Damage> {
-        let packed = self
-            .compressor
-            .compress(plain)
-            .map_err(|_| Damage::Compression)?;
-        if packed.len() >= plain.len() {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            compressor: Compressor::new(Compression::Small.level())?,
+            decompressor: Decompressor::new()?,
+            packed: Vec::new(),
+            again: Vec::new(),
+        })
+    }
+
+    fn encode<'a>(
+        &'a mut self,
+        compression: Compression,
+        plain: &'a [u8],
+    ) -> Result<Encoded<'a>, Damage> {
+        let failed = |_| Damage::Compression;
+        self.packed.clear();
+        self.packed.reserve(compress_bound(plain.len()));
+        self.compressor
+            .set_compression_level(compression.level())
+            .map_err(failed)?;
+        self.compressor
+            .compress_to_buffer(plain, &mut self.packed)
+            .map_err(failed)?;
+        if self.packed.len() >= plain.len() {
             return Ok(Encoded {
                 codec: Codec::Stored,
                 raw: plain.len(),
-                bytes: Cow::Borrowed(plain),
+                bytes: plain,
             });
         }
-        self.scratch.clear();
-        self.scratch.reserve(plain.len());
+        self.again.clear();
+        self.again.reserve(plain.len());
         self.decompressor
-            .decompress_to_buffer(&packed, &mut self.scratch)
-            .map_err(|_| Damage::Compression)?;
+            .decompress_to_buffer(&self.packed, &mut self.again)
+            .map_err(failed)?;
         // A bug of the compressor must never reach the bucket.
-        if self.scratch != plain {
+        if self.again != plain {
             return Err(Damage::Compression);
         }
         Ok(Encoded {
             codec: Codec::Zstd,
             raw: plain.len(),
-            bytes: Cow::Owned(packed),
+            bytes: &self.packed,
         })
     }
 }

@@ -6,17 +6,14 @@
 //! Most parsers stand behind encryption. Their targets get plain bytes and seal
 //! them, so that what is tried is the parser and not the cipher.
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, LazyLock},
-};
+use std::sync::{Arc, LazyLock};
 
 use object_store::memory::InMemory;
 use rand::{SeedableRng, rngs::StdRng};
 
 use crate::{
     Access, CHUNK_BYTES_MAX, Checked, Passphrase, Repository,
-    compress::{Codec, Encoded},
+    compress::{Codec, Compression, Encoded},
     crypto::{Keys, MasterKey, TAG_BYTES},
     format::{Format, encode as encode_format},
     generation::{
@@ -448,11 +445,11 @@ fn pack_chunk(input: &[u8]) {
         }
         _ => None,
     };
-    let mut pack = PackBuilder::new(&shared.keys, REPOSITORY, &RANDOM, PACK, 0);
+    let mut pack = PackBuilder::new(&shared.keys, REPOSITORY, &RANDOM, PACK, Vec::new());
     let chunk = Encoded {
         codec,
         raw,
-        bytes: Cow::Borrowed(encoded),
+        bytes: encoded,
     };
     let named = id.unwrap_or(ChunkId::from_bytes([0; 32]));
     if pack.push(named, &chunk).is_err() {
@@ -476,12 +473,14 @@ fn encode_again(plain: &[u8]) {
         return;
     }
     let coders = &shared().coders;
-    match coders.encode(plain) {
-        Ok(chunk) => {
-            let decoded = coders.decode(chunk.codec, chunk.raw, chunk.bytes.into_owned());
-            assert_eq!(decoded.as_deref(), Ok(plain));
+    for compression in [Compression::Small, Compression::Quick] {
+        match coders.lease().encode(compression, plain) {
+            Ok(chunk) => {
+                let decoded = coders.decode(chunk.codec, chunk.raw, chunk.bytes.to_vec());
+                assert_eq!(decoded.as_deref(), Ok(plain));
+            }
+            Err(damage) => panic!("a chunk cannot be compressed: {damage}"),
         }
-        Err(damage) => panic!("a chunk cannot be compressed: {damage}"),
     }
 }
 

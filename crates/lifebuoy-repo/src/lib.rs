@@ -10,6 +10,7 @@
 //! deletes, and only what the protocol lets go.
 #![forbid(unsafe_code)]
 
+mod buffers;
 mod check;
 mod collect;
 mod compress;
@@ -49,6 +50,7 @@ mod writer;
 
 pub use check::{Affected, CheckLevel, CheckOptions, CheckProblem, CheckProgress, CheckReport};
 pub use collect::{CollectOptions, CollectReport, RepackReport};
+pub use compress::Compression;
 pub use contents::{Contents, Described, Fate, Link, Role};
 pub use error::{Error, Result};
 pub use format::Access;

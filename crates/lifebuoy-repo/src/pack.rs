@@ -1,8 +1,6 @@
 //! Packs: chunks of one session in one object, `docs/format.md` section 7.
 //! Never does I/O; what is larger than a pack is refused, never split.
 
-use bytes::Bytes;
-
 use crate::{
     compress::{Codec, Encoded},
     crypto::{Keys, TAG_BYTES, Triple, same},
@@ -149,27 +147,30 @@ pub(crate) struct PackBuilder {
     name: PackName,
     triple: Triple,
     out: Vec<u8>,
+    /// Has seen the first `hashed` bytes of `out`: right after they were encrypted,
+    /// while they are near.
+    hasher: blake3::Hasher,
+    hashed: usize,
     chunks: Vec<ChunkEntry>,
 }
 
 /// A finished pack: its object and its entry in the index.
 pub(crate) struct SealedPack {
     pub(crate) name: PackName,
-    pub(crate) bytes: Bytes,
+    pub(crate) bytes: Vec<u8>,
     pub(crate) entry: PackEntry,
 }
 
 impl PackBuilder {
-    /// `capacity` bytes are reserved, not touched: a small pack costs little.
+    /// Fills `out`, an empty buffer.
     pub(crate) fn new(
         keys: &Keys,
         repository: RepositoryId,
         random: &[u8; 32],
         name: PackName,
-        capacity: usize,
+        mut out: Vec<u8>,
     ) -> Self {
         let kind = name.kind.object_type();
-        let mut out = Vec::with_capacity(capacity);
         out.extend_from_slice(&header(kind));
         out.extend_from_slice(random);
         Self {
@@ -177,6 +178,8 @@ impl PackBuilder {
             name,
             triple: keys.pack(random, name.number, kind),
             out,
+            hasher: blake3::Hasher::new(),
+            hashed: 0,
             chunks: Vec::new(),
         }
     }
@@ -202,11 +205,17 @@ impl PackBuilder {
             stored: u32::try_from(chunk.bytes.len() + TAG_BYTES).map_err(|_| Damage::TooLong)?,
         };
         let position = u32::try_from(self.chunks.len()).map_err(|_| Damage::TooLong)?;
-        self.out.extend_from_slice(&chunk.bytes);
+        self.out.extend_from_slice(chunk.bytes);
         let from = self.out.len() - chunk.bytes.len();
         self.seal(position, &entry, from)?;
+        self.hash();
         self.chunks.push(entry);
         Ok(())
+    }
+
+    fn hash(&mut self) {
+        self.hasher.update(&self.out[self.hashed..]);
+        self.hashed = self.out.len();
     }
 
     fn seal(&mut self, position: u32, entry: &ChunkEntry, from: usize) -> Result<(), Damage> {
@@ -232,8 +241,9 @@ impl PackBuilder {
 
         self.out.extend_from_slice(&trailer.stored.to_le_bytes());
         self.out.extend_from_slice(&self.triple.commitment);
-        let hash = blake3::hash(&self.out);
-        self.out.extend_from_slice(hash.as_bytes());
+        self.hash();
+        self.out
+            .extend_from_slice(self.hasher.finalize().as_bytes());
         let entry = PackEntry {
             number: self.name.number,
             kind: self.name.kind,
@@ -243,7 +253,7 @@ impl PackBuilder {
         };
         Ok(SealedPack {
             name: self.name,
-            bytes: self.out.into(),
+            bytes: self.out,
             entry,
         })
     }
@@ -341,7 +351,7 @@ pub(crate) fn read_tail(
 mod tests {
     use super::*;
     use crate::{
-        compress::Coders,
+        compress::{Coders, Compression},
         crypto::MasterKey,
         ids::{SessionId, hex},
         names::ChunkKind,
@@ -360,11 +370,12 @@ mod tests {
 
     fn pack_of(chunks: &[Vec<u8>]) -> SealedPack {
         let keys = keys();
-        let mut pack = PackBuilder::new(&keys, REPOSITORY, &[3; 32], NAME, 4096);
+        let mut pack = PackBuilder::new(&keys, REPOSITORY, &[3; 32], NAME, Vec::new());
         let coders = Coders::default();
         for plain in chunks {
-            pack.push(keys.chunk_id(plain), &coders.encode(plain).unwrap())
-                .unwrap();
+            let mut lease = coders.lease();
+            let encoded = lease.encode(Compression::Small, plain).unwrap();
+            pack.push(keys.chunk_id(plain), &encoded).unwrap();
         }
         pack.finish().unwrap()
     }
@@ -406,12 +417,12 @@ mod tests {
     #[test]
     fn a_pack_does_not_grow_beyond_its_limit() {
         let keys = keys();
-        let mut pack = PackBuilder::new(&keys, REPOSITORY, &[3; 32], NAME, 0);
+        let mut pack = PackBuilder::new(&keys, REPOSITORY, &[3; 32], NAME, Vec::new());
         let bytes = vec![0; CHUNK_BYTES_MAX];
         let chunk = Encoded {
             codec: Codec::Stored,
             raw: bytes.len(),
-            bytes: bytes.into(),
+            bytes: &bytes,
         };
         let id = keys.chunk_id(b"any");
         while pack.push(id, &chunk).is_ok() {}

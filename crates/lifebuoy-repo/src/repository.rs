@@ -14,6 +14,7 @@ use rand::Rng;
 use tokio::sync::Semaphore;
 
 use crate::{
+    buffers::Buffers,
     compress::Coders,
     crypto::{Keys, MasterKey},
     error::{Error, Result},
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) format: u16,
     access: Access,
     pub(crate) coders: Coders,
+    pub(crate) buffers: Buffers,
     pub(crate) coding: Semaphore,
     pub(crate) uploading: Arc<Semaphore>,
     index: RwLock<Index>,
@@ -194,6 +196,7 @@ impl Repository {
                 format,
                 access,
                 coders: Coders::default(),
+                buffers: Buffers::default(),
                 coding: Semaphore::new(cores.min(CODERS_MAX)),
                 uploading: Arc::new(Semaphore::new(UPLOADS)),
                 index: RwLock::default(),

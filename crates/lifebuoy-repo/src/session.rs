@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    compress::Compression,
     error::{Error, Result},
     header::LAYOUT,
     ids::{ChunkId, ClusterKey, SessionId},
@@ -224,7 +225,12 @@ impl Session {
 
     /// Hashes, and unless the chunk is known, compresses and encrypts it into the
     /// open pack.
-    pub(crate) fn store(&self, kind: ChunkKind, plain: &[u8]) -> Result<ChunkId> {
+    pub(crate) fn store(
+        &self,
+        kind: ChunkKind,
+        compression: Compression,
+        plain: &[u8],
+    ) -> Result<ChunkId> {
         let id = self.shared.keys.chunk_id(plain);
         self.counters
             .bytes_in
@@ -233,20 +239,27 @@ impl Session {
             self.counters.chunks_reused.fetch_add(1, Ordering::Relaxed);
             return Ok(id);
         }
-        self.store_new(kind, id, plain)
+        self.store_new(kind, compression, id, plain)
     }
 
     /// Stores a chunk though others have it.
     pub(crate) fn store_copy(&self, kind: ChunkKind, plain: &[u8]) -> Result<ChunkId> {
         let id = self.shared.keys.chunk_id(plain);
-        self.store_new(kind, id, plain)
+        self.store_new(kind, Compression::Small, id, plain)
     }
 
-    fn store_new(&self, kind: ChunkKind, id: ChunkId, plain: &[u8]) -> Result<ChunkId> {
+    fn store_new(
+        &self,
+        kind: ChunkKind,
+        compression: Compression,
+        id: ChunkId,
+        plain: &[u8],
+    ) -> Result<ChunkId> {
         let failed = |_| Error::Internal {
             what: "compressing a chunk",
         };
-        let chunk = self.shared.coders.encode(plain).map_err(failed)?;
+        let mut lease = self.shared.coders.lease();
+        let chunk = lease.encode(compression, plain).map_err(failed)?;
 
         let mut state = self.state();
         if !state.stored.insert(id) {
@@ -284,8 +297,13 @@ impl Session {
             number,
             kind,
         };
-        let Shared { keys, id, .. } = self.shared.as_ref();
-        Ok(PackBuilder::new(keys, *id, &self.random, name, capacity))
+        let Shared {
+            keys, id, buffers, ..
+        } = self.shared.as_ref();
+        // Reserved, not touched: a small pack costs little.
+        let mut buffer = buffers.take();
+        buffer.reserve(capacity);
+        Ok(PackBuilder::new(keys, *id, &self.random, name, buffer))
     }
 
     pub(crate) fn has_waiting(&self) -> bool {
@@ -313,6 +331,7 @@ impl Session {
     async fn upload(&self, pack: SealedPack) {
         let SealedPack { name, bytes, entry } = pack;
         let len = bytes.len() as u64;
+        let bytes = self.shared.buffers.lend(bytes);
         let created = self.create(&name.key(), bytes).await;
         let mut state = self.state();
         match created {

@@ -13,6 +13,7 @@ use rand::Rng;
 use tokio::runtime::Handle;
 
 use crate::{
+    compress::Compression,
     error::{Error, Result},
     ids::{ChunkId, ClusterKey, SessionId},
     names::{ChunkKind, Name, ObjectType},
@@ -231,12 +232,12 @@ impl Writer {
         check_len("a chunk", plain.len(), CHUNK_BYTES_MAX)?;
         self.inner.check_open()?;
         let id = if plain.len() <= INLINE_BYTES_MAX {
-            self.inner.store(kind, &plain)?
+            self.inner.store(kind, Compression::Small, &plain)?
         } else {
             // So many at one time as there are cores: each needs buffers.
             let permit = self.inner.shared.coding.acquire().await;
             let inner = Arc::clone(&self.inner);
-            let id = blocking(move || inner.store(kind, &plain)).await?;
+            let id = blocking(move || inner.store(kind, Compression::Small, &plain)).await?;
             drop(permit);
             id?
         };
@@ -249,10 +250,16 @@ impl Writer {
     ///
     /// # Errors
     /// Those of [`Writer::put`].
-    pub fn put_here(&self, runtime: &Handle, kind: ChunkKind, plain: &[u8]) -> Result<ChunkId> {
+    pub fn put_here(
+        &self,
+        runtime: &Handle,
+        kind: ChunkKind,
+        compression: Compression,
+        plain: &[u8],
+    ) -> Result<ChunkId> {
         check_len("a chunk", plain.len(), CHUNK_BYTES_MAX)?;
         self.inner.check_open()?;
-        let id = self.inner.store(kind, plain)?;
+        let id = self.inner.store(kind, compression, plain)?;
         if self.inner.has_waiting() {
             runtime.block_on(self.inner.upload_waiting())?;
         }

@@ -222,9 +222,12 @@ async fn read_twice(shared: &Arc<Shared>, name: PackName) -> Result<Option<Optio
             Err(Error::Corrupt { .. }) => return Ok(Some(None)),
             Err(error) => return Err(error),
         };
-        let (shared, key, bytes) = (Arc::clone(shared), key.clone(), last.clone());
-        let found = blocking(move || fits(&shared, name, &key, &bytes)).await?;
-        if found {
+        // So many at one time as there are cores: each needs buffers.
+        let permit = shared.coding.acquire().await;
+        let (of, key, bytes) = (Arc::clone(shared), key.clone(), last.clone());
+        let found = blocking(move || fits(&of, name, &key, &bytes)).await;
+        drop(permit);
+        if found? {
             return Ok(Some(None));
         }
     }

@@ -373,9 +373,10 @@ fn packs() -> Vec<Seed> {
     let mut seeds = Vec::new();
     for (name, chunks) in [("one", &one[..]), ("some", &some[..])] {
         let shared = shared();
-        let mut pack = PackBuilder::new(&shared.keys, REPOSITORY, &RANDOM, PACK, 0);
+        let mut pack = PackBuilder::new(&shared.keys, REPOSITORY, &RANDOM, PACK, Vec::new());
         for chunk in chunks {
-            let encoded = shared.coders.encode(chunk).unwrap();
+            let mut lease = shared.coders.lease();
+            let encoded = lease.encode(Compression::Small, chunk).unwrap();
             pack.push(shared.keys.chunk_id(chunk), &encoded).unwrap();
         }
         let sealed = pack.finish().unwrap();
@@ -387,10 +388,12 @@ fn packs() -> Vec<Seed> {
         seeds.push(seed("pack_trailer", name, trailer));
     }
     for (name, plain) in [("text", text), ("empty", Vec::new()), ("noise", noise)] {
-        let encoded = shared().coders.encode(&plain).unwrap();
+        let shared = shared();
+        let mut lease = shared.coders.lease();
+        let encoded = lease.encode(Compression::Small, &plain).unwrap();
         let mut input = vec![encoded.codec.byte()];
         input.extend_from_slice(&(plain.len() as u32).to_le_bytes());
-        input.extend_from_slice(&encoded.bytes);
+        input.extend_from_slice(encoded.bytes);
         seeds.push(seed("pack_chunk", name, input));
     }
     seeds
