@@ -16,6 +16,7 @@ use url::Url;
 
 use crate::{
     error::{Error, Result},
+    paced::Limits,
     store::{Operation, classify},
 };
 
@@ -43,6 +44,8 @@ pub struct Location {
     pub proxy: Option<String>,
     /// Allows `http://` endpoints. The contents are encrypted all the same.
     pub allow_http: bool,
+    /// How fast bytes may go there and come from there.
+    pub limits: Limits,
 }
 
 /// What [`Location::parse`] makes a location of; the fields as in a Repository.
@@ -58,6 +61,8 @@ pub struct LocationOptions {
     pub proxy: Option<String>,
     /// See [`Location::allow_http`].
     pub allow_http: bool,
+    /// See [`Location::limits`].
+    pub limits: Limits,
 }
 
 /// Credentials by the names that the SDKs use for environment variables, such
@@ -112,6 +117,7 @@ impl Location {
             ca_pem,
             proxy,
             allow_http,
+            limits,
         } = options;
         let parsed = absolute("url", url)?;
         let scheme = scheme(&parsed)?;
@@ -154,6 +160,7 @@ impl Location {
             ca_pem,
             proxy,
             allow_http,
+            limits,
         })
     }
 
@@ -168,7 +175,8 @@ impl Location {
     /// Opens the store, scoped to the prefix. Talks to nothing yet, except that
     /// a directory must exist. An endpoint that cannot
     /// be reached is given up after about 20 seconds, one that accepts and never
-    /// answers after 30.
+    /// answers after 30; with a limit to what is received, after as much longer as that
+    /// may take.
     ///
     /// # Errors
     /// [`Error::Location`] for credentials or options that the store refuses,
@@ -180,19 +188,20 @@ impl Location {
             }
         }
         let prefix = prefix(&self.url);
-        match scheme(&self.url)? {
-            Scheme::S3 => Ok(scoped(self.s3(credentials)?, &prefix)),
-            Scheme::Google => Ok(scoped(self.google(credentials)?, &prefix)),
-            Scheme::Azure => Ok(scoped(self.azure(credentials)?, &prefix)),
+        let store: Arc<dyn ObjectStore> = match scheme(&self.url)? {
+            Scheme::S3 => scoped(self.s3(credentials)?, &prefix),
+            Scheme::Google => scoped(self.google(credentials)?, &prefix),
+            Scheme::Azure => scoped(self.azure(credentials)?, &prefix),
             Scheme::Directory => {
                 let path = self
                     .directory()
                     .ok_or_else(|| invalid("url", "not a path on this machine"))?;
                 let store = LocalFileSystem::new_with_prefix(path)
                     .map_err(|error| classify(Operation::List, "", &error))?;
-                Ok(Arc::new(store.with_fsync(true)))
+                Arc::new(store.with_fsync(true))
             }
-        }
+        };
+        Ok(self.limits.on(store))
     }
 
     fn bucket(&self) -> &str {
@@ -203,7 +212,7 @@ impl Location {
         let mut client = ClientOptions::new()
             .with_allow_http(self.allow_http)
             .with_connect_timeout(CONNECT_TIMEOUT)
-            .with_timeout(REQUEST_TIMEOUT);
+            .with_timeout(REQUEST_TIMEOUT + self.limits.delay_max());
         if let Some(proxy) = &self.proxy {
             client = client.with_proxy_url(proxy);
         }
