@@ -42,6 +42,7 @@ mod record;
 mod refresh;
 mod repair;
 mod repository;
+mod sending;
 mod session;
 mod sessions;
 mod store;

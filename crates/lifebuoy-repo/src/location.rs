@@ -17,6 +17,8 @@ use url::Url;
 use crate::{
     error::{Error, Result},
     paced::Limits,
+    rate::Throttle,
+    sending::{PacedConnector, SendingOptions},
     store::{Operation, classify},
 };
 
@@ -175,8 +177,8 @@ impl Location {
     /// Opens the store, scoped to the prefix. Talks to nothing yet, except that
     /// a directory must exist. An endpoint that cannot
     /// be reached is given up after about 20 seconds, one that accepts and never
-    /// answers after 30; with a limit to what is received, after as much longer as that
-    /// may take.
+    /// answers after 30; with a limit of bandwidth, after as much longer as that may
+    /// take.
     ///
     /// # Errors
     /// [`Error::Location`] for credentials or options that the store refuses,
@@ -198,10 +200,48 @@ impl Location {
                     .ok_or_else(|| invalid("url", "not a path on this machine"))?;
                 let store = LocalFileSystem::new_with_prefix(path)
                     .map_err(|error| classify(Operation::List, "", &error))?;
-                Arc::new(store.with_fsync(true))
+                return Ok(self.limits.on(Arc::new(store.with_fsync(true))));
             }
         };
-        Ok(self.limits.on(store))
+        // What is sent is paced by the connector.
+        let received = Limits {
+            upload: None,
+            ..self.limits
+        };
+        Ok(received.on(store))
+    }
+
+    /// What paces the bodies of requests, if there is a limit to them.
+    fn connector(&self) -> Result<Option<PacedConnector>> {
+        let Some(rate) = self.limits.upload else {
+            return Ok(None);
+        };
+        let options = SendingOptions {
+            allow_http: self.allow_http,
+            connect_timeout: CONNECT_TIMEOUT,
+            timeout: self.request_timeout(),
+            proxy: self.proxy.as_deref(),
+            ca_pem: self.ca_pem.as_deref(),
+        };
+        PacedConnector::new(&options, Throttle::new(rate))
+            .map(Some)
+            .map_err(|error| invalid("url", format!("no client can be made: {error}")))
+    }
+
+    fn retry(&self) -> RetryConfig {
+        RetryConfig {
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(100),
+                max_backoff: Duration::from_secs(3),
+                base: 2.0,
+            },
+            max_retries: RETRIES_MAX,
+            retry_timeout: RETRY_TIMEOUT + self.limits.delay_max(),
+        }
+    }
+
+    fn request_timeout(&self) -> Duration {
+        REQUEST_TIMEOUT + self.limits.delay_max()
     }
 
     fn bucket(&self) -> &str {
@@ -212,7 +252,7 @@ impl Location {
         let mut client = ClientOptions::new()
             .with_allow_http(self.allow_http)
             .with_connect_timeout(CONNECT_TIMEOUT)
-            .with_timeout(REQUEST_TIMEOUT + self.limits.delay_max());
+            .with_timeout(self.request_timeout());
         if let Some(proxy) = &self.proxy {
             client = client.with_proxy_url(proxy);
         }
@@ -233,8 +273,11 @@ impl Location {
         builder = builder
             .with_bucket_name(self.bucket())
             .with_client_options(self.client()?)
-            .with_retry(retry())
+            .with_retry(self.retry())
             .with_allow_http(self.allow_http);
+        if let Some(connector) = self.connector()? {
+            builder = builder.with_http_connector(connector);
+        }
         if let Some(region) = &self.region {
             builder = builder.with_region(region);
         }
@@ -265,7 +308,10 @@ impl Location {
         builder = builder
             .with_bucket_name(self.bucket())
             .with_client_options(self.client()?)
-            .with_retry(retry());
+            .with_retry(self.retry());
+        if let Some(connector) = self.connector()? {
+            builder = builder.with_http_connector(connector);
+        }
         if let Some(endpoint) = &self.endpoint {
             builder = builder.with_base_url(endpoint);
         }
@@ -285,7 +331,10 @@ impl Location {
         builder = builder
             .with_container_name(self.bucket())
             .with_client_options(self.client()?)
-            .with_retry(retry());
+            .with_retry(self.retry());
+        if let Some(connector) = self.connector()? {
+            builder = builder.with_http_connector(connector);
+        }
         if let Some(endpoint) = &self.endpoint {
             builder = builder.with_endpoint(endpoint.clone());
         }
@@ -379,18 +428,6 @@ fn config_key<K: std::str::FromStr>(name: &str) -> Result<K> {
     name.to_ascii_lowercase()
         .parse()
         .map_err(|_| invalid("credentials", format!("the name {name:?} is not known")))
-}
-
-fn retry() -> RetryConfig {
-    RetryConfig {
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(3),
-            base: 2.0,
-        },
-        max_retries: RETRIES_MAX,
-        retry_timeout: RETRY_TIMEOUT,
-    }
 }
 
 fn scoped(store: impl ObjectStore, prefix: &str) -> Arc<dyn ObjectStore> {

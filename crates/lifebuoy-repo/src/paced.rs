@@ -1,7 +1,7 @@
 //! A store that sends and receives no faster than it may: all requests together. What
 //! is received is paced piece by piece, so that the connection itself slows down. What
-//! is sent waits for its turn as a whole, because an object is created by one request
-//! whose body is the store's business.
+//! is sent waits for its turn as a whole here; where it goes over a network, it is paced
+//! by `sending` instead.
 
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
@@ -19,8 +19,8 @@ use crate::rate::{Rate, Throttle};
 const PIECE_BYTES: usize = 64 * 1024;
 /// What is sent and no larger does not wait, but counts: a session's signs of life must
 /// not queue behind its packs.
-const SMALL_BYTES: usize = 64 * 1024;
-/// What one process asks a store for at one time, at most.
+pub(crate) const SMALL_BYTES: usize = 64 * 1024;
+/// What one process sends and asks for at one time, at most.
 const REQUESTED_BYTES_MAX: u64 = 64 << 20;
 
 /// How fast bytes may go to and from a store. By default, as fast as they can.
@@ -48,7 +48,8 @@ impl Limits {
 
     /// How much longer a request may take than without limits.
     pub(crate) fn delay_max(self) -> Duration {
-        self.download
+        let slowest = self.upload.into_iter().chain(self.download).min();
+        slowest
             .map(|rate| rate.time_of(REQUESTED_BYTES_MAX))
             .unwrap_or_default()
     }
@@ -166,7 +167,7 @@ fn paced(
         .boxed()
 }
 
-fn pieces(mut bytes: Bytes) -> impl Iterator<Item = Bytes> {
+pub(crate) fn pieces(mut bytes: Bytes) -> impl Iterator<Item = Bytes> {
     std::iter::from_fn(move || {
         let length = bytes.len().min(PIECE_BYTES);
         (length > 0).then(|| bytes.split_to(length))

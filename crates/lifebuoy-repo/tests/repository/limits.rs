@@ -1,10 +1,16 @@
 //! What is saved and restored under limits takes its time, and no longer. On a clock
-//! that stands still while something can be done: the tests themselves take no time.
+//! that stands still while something can be done: most of these take no time themselves.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use futures::future;
-use lifebuoy_repo::{ChunkKind, Limits, Rate};
+use lifebuoy_repo::{ChunkKind, Limits, Location, LocationOptions, Rate};
 use object_store::memory::InMemory;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
@@ -109,4 +115,67 @@ async fn signs_of_life_do_not_wait_behind_packs() {
     assert!(first - begun < Duration::from_secs(1));
     assert_about(second - begun, 8.0);
     assert!(beat - begun < Duration::from_secs(1));
+}
+
+/// A server that takes one upload, and says when it had how much of the body.
+fn take(listener: TcpListener, length: usize) -> JoinHandle<Vec<(Duration, usize)>> {
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        let mut begun = None;
+        let mut seen = Vec::new();
+        let mut some = vec![0; 16 * 1024];
+        loop {
+            let read = stream.read(&mut some).unwrap();
+            assert!(read > 0, "the request is cut off");
+            request.extend_from_slice(&some[..read]);
+            let Some(head) = request.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
+                continue;
+            };
+            let body = request.len() - head - 4;
+            let begun = *begun.get_or_insert_with(std::time::Instant::now);
+            seen.push((begun.elapsed(), body));
+            if body == length {
+                break;
+            }
+        }
+        let answer = b"HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n";
+        stream.write_all(answer).unwrap();
+        seen
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_goes_over_the_network_evenly_and_not_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let options = LocationOptions {
+        endpoint: Some(format!("http://{}", listener.local_addr().unwrap())),
+        allow_http: true,
+        limits: limits(Some(2 * MIB), None),
+        ..LocationOptions::default()
+    };
+    let credentials = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+        .map(|name| (name.to_owned(), "a".to_owned()))
+        .into_iter()
+        .collect();
+    let store = Location::parse("s3://b/p", options).unwrap();
+    let store = store.open(&credentials).unwrap();
+    let length = 4 << 20;
+    let server = take(listener, length);
+    let put = object_store::ObjectStoreExt::put(&*store, &"pack".into(), vec![7; length].into());
+    put.await.unwrap();
+    let seen = server.join().unwrap();
+    let at = |share: usize| {
+        seen.iter()
+            .find(|(_, body)| *body >= length * share / 4)
+            .unwrap()
+            .0
+    };
+    for (share, seconds) in [(1, 0.5), (2, 1.0), (3, 1.5), (4, 2.0)] {
+        let took = at(share).as_secs_f64();
+        assert!(
+            (seconds - 0.3..seconds + 1.0).contains(&took),
+            "{share}: {took}"
+        );
+    }
 }
