@@ -36,6 +36,7 @@ mod save;
 mod scan;
 mod sealing;
 mod secrets;
+mod shown;
 mod target;
 mod wire;
 
@@ -50,4 +51,5 @@ pub use path::TreePath;
 pub use progress::{Done, PROBLEMS_MAX, Progress};
 pub use restore::{RestoreRequest, restore};
 pub use save::{SaveRequest, Saved, save};
+pub use shown::{escape, escaped, is_active};
 pub use target::Existing;
