@@ -38,6 +38,7 @@ mod sealing;
 mod secrets;
 mod shown;
 mod target;
+mod verify;
 mod wire;
 
 pub use contents::DataContents;
@@ -53,3 +54,4 @@ pub use restore::{RestoreRequest, restore};
 pub use save::{SaveRequest, Saved, save};
 pub use shown::{escape, escaped, is_active};
 pub use target::Existing;
+pub use verify::{VerifyRequest, verify};
