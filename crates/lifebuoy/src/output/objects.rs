@@ -4,7 +4,7 @@ use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Table;
+use super::{Table, inert};
 use crate::{args::Format, error::Error};
 
 /// Any value as JSON or YAML; as a table or names, what the caller makes.
@@ -20,9 +20,9 @@ pub(crate) fn document(
     match format {
         Format::Table => Ok(table()),
         Format::Name => Ok(names()),
-        Format::Json => {
-            serde_json::to_string_pretty(value).map_err(|error| Error::document("output", error))
-        }
+        Format::Json => serde_json::to_string_pretty(value)
+            .map(|text| inert::json(&text).into_owned())
+            .map_err(|error| Error::document("output", error)),
         Format::Yaml => {
             serde_saphyr::to_string(value).map_err(|error| Error::document("output", error))
         }
