@@ -40,8 +40,16 @@ impl<'a> Before<'a> {
         }
     }
 
-    /// The entry that was at this path. Paths are asked for in order.
-    pub(crate) fn at(&mut self, path: &TreePath) -> Result<Option<Entry>> {
+    /// The entry that was at this path, if all that it leads to may be built on. Paths are
+    /// asked for in order.
+    pub(crate) fn usable_at(&mut self, path: &TreePath) -> Result<Option<Entry>> {
+        match self.at(path)? {
+            Some(entry) if self.is_usable(&entry)? => Ok(Some(entry)),
+            _ => Ok(None),
+        }
+    }
+
+    fn at(&mut self, path: &TreePath) -> Result<Option<Entry>> {
         loop {
             if self.next.is_none() {
                 self.next = self.read()?;
@@ -67,7 +75,7 @@ impl<'a> Before<'a> {
     }
 
     /// Whether everything that the entry leads to may be built on.
-    pub(crate) fn is_usable(&mut self, entry: &Entry) -> Result<bool> {
+    fn is_usable(&mut self, entry: &Entry) -> Result<bool> {
         if let Attributes::Chunk(id) = &entry.meta.attributes
             && !self.contains(*id)
         {

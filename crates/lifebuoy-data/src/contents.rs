@@ -65,6 +65,10 @@ impl Contents for DataContents {
         Ok(format!("{:?}", summary.lineage()).into_bytes())
     }
 
+    fn is_complete(&self, summary: &[u8]) -> bool {
+        DataSummary::from_bytes(summary).is_ok_and(|summary| summary.problems == 0)
+    }
+
     /// Files are called by their paths; a device is called `data of the device`.
     fn describe(
         &self,
@@ -74,11 +78,8 @@ impl Contents for DataContents {
         fate: &dyn Fn(&ChunkId) -> Fate,
     ) -> Described {
         let mut found = Described::default();
-        let mut below_here = |id: ChunkId, lost: String, torn: &str| match fate(&id) {
-            Fate::Whole => {}
-            Fate::Torn => found.torn.push((id, torn.to_owned())),
-            Fate::Lost => found.lost.push(lost),
-        };
+        let mut below_here =
+            |id: ChunkId, lost: String, torn: &str| found.below(id, fate(&id), lost, torn);
         match role {
             Role::ROOT => {
                 // The walk names a manifest that makes no sense; so for nodes.
@@ -145,4 +146,20 @@ fn chunks(entry: &Entry) -> Vec<ChunkId> {
         }
     }
     ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::What;
+
+    #[test]
+    fn a_snapshot_with_problems_is_not_complete() {
+        let at = chrono::DateTime::from_timestamp(0, 0).unwrap();
+        let mut summary = DataSummary::new(What::Files, "h".into(), "/".into(), at);
+        assert!(DataContents.is_complete(&summary.to_bytes().unwrap()));
+        summary.problems = 1;
+        assert!(!DataContents.is_complete(&summary.to_bytes().unwrap()));
+        assert!(!DataContents.is_complete(b"noise"));
+    }
 }

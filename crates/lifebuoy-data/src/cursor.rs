@@ -23,6 +23,8 @@ pub(crate) struct Cursor {
     /// What is left of the open inner nodes, the root's in front.
     open: Vec<Open>,
     last: Option<TreePath>,
+    /// What is wholly before this is not read.
+    from: TreePath,
 }
 
 /// What is left of an inner node.
@@ -35,6 +37,11 @@ struct Open {
 impl Cursor {
     /// At the beginning of the tree with this root.
     pub(crate) fn new(reader: Arc<Reader>, root: ChunkId) -> Self {
+        Self::at(reader, root, TreePath::default())
+    }
+
+    /// At the leaf that a path is in, or would be in.
+    pub(crate) fn at(reader: Arc<Reader>, root: ChunkId, path: TreePath) -> Self {
         let open = Open {
             level: u8::MAX,
             children: VecDeque::new(),
@@ -44,6 +51,7 @@ impl Cursor {
             reader,
             open: vec![open],
             last: None,
+            from: path,
         }
     }
 
@@ -64,7 +72,8 @@ impl Cursor {
                     self.check_leaf(&leaf.entries).map_err(damaged)?;
                     return Ok(Some(leaf));
                 }
-                Node::Inner(level, children) => {
+                Node::Inner(level, mut children) => {
+                    children.drain(..place_of(&self.from, &children).unwrap_or(0));
                     let ids = children.iter().map(|child| child.node).collect();
                     self.open.push(Open {
                         level,
@@ -99,6 +108,13 @@ fn check_child(above: u8, child: Option<&Child>, node: &Node) -> Result<(), Malf
     }
 }
 
+/// The number of the child that a path is in, or would be in; none if that is before all.
+fn place_of(path: &TreePath, children: &[Child]) -> Option<usize> {
+    children
+        .partition_point(|child| child.first <= *path)
+        .checked_sub(1)
+}
+
 /// One entry of a tree, by as many reads as it has levels.
 pub(crate) async fn find(reader: &Reader, root: ChunkId, path: &TreePath) -> Result<Entry> {
     let not_there = || Error::NotThere { path: path.clone() };
@@ -118,8 +134,8 @@ pub(crate) async fn find(reader: &Reader, root: ChunkId, path: &TreePath) -> Res
                     .ok_or_else(not_there);
             }
             Node::Inner(_, children) => {
-                let after = children.partition_point(|child| child.first <= *path);
-                let child = after.checked_sub(1).and_then(|at| children.get(at));
+                let at = place_of(path, &children);
+                let child = at.and_then(|at| children.get(at));
                 id = child.ok_or_else(not_there)?.node;
             }
         }

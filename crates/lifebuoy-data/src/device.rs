@@ -25,7 +25,7 @@ use crate::{
     progress::Progress,
     reading::{next_data, read_up_to},
     restore::{deliver_to, some},
-    save::{Saved, commit, threads, until_stopped},
+    save::{Saved, commit, threads, until_stopped, without_lasting},
     sealing::{Pending, Sealing},
     target::{Existing, punch},
 };
@@ -112,10 +112,13 @@ fn blocks(
     let everything = 0..size;
     let (known, changed) = match before {
         None => (None, vec![everything]),
-        Some((snapshot, changed)) => match known(&sealing, reader, &snapshot, block_bytes, size)? {
-            None => (None, vec![everything]),
-            known => (known, changed),
-        },
+        Some((snapshot, changed)) => {
+            let known = known(&sealing, reader, &snapshot, block_bytes, size);
+            match without_lasting(progress, known)? {
+                None => (None, vec![everything]),
+                known => (known, changed),
+            }
+        }
     };
     let mut saving = Saving {
         sealing: &sealing,

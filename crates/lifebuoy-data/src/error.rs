@@ -84,6 +84,15 @@ impl Error {
         }
     }
 
+    /// Whether what was read is bad and stays so, rather than out of reach for now.
+    pub(crate) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Repository(error) => !error.is_transient(),
+            Self::Damaged { .. } | Self::NotOurs { .. } => true,
+            _ => false,
+        }
+    }
+
     pub(crate) fn place(
         what: &'static str,
         path: impl Into<PathBuf>,

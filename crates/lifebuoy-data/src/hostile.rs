@@ -13,11 +13,14 @@ use object_store::memory::InMemory;
 use crate::{
     entry::{Content, Entry, Extent, Kind, Meta},
     error::{Error, Result},
+    excludes::Excludes,
+    listing::Listing,
     manifest::{DataSummary, Manifest, What},
     node::{Child, MapNode, encode_inner, encode_leaf},
     path::TreePath,
     progress::Progress,
     restore::{RestoreRequest, restore},
+    save::{SaveRequest, save},
     target::Existing,
 };
 
@@ -54,8 +57,8 @@ impl Forger {
         self.put(encode_leaf(entries)).await
     }
 
-    /// Commits a snapshot of this tree that claims so many bytes, and restores it.
-    async fn restore(self, tree: ChunkId, bytes: u64, place: &Path) -> (Result<()>, Progress) {
+    /// Commits a snapshot of this tree that claims so many bytes.
+    async fn commit(&self, tree: ChunkId, bytes: u64) -> Snapshot {
         let at = chrono::DateTime::from_timestamp(0, 0).unwrap();
         let mut summary = DataSummary::new(What::Files, "h".into(), "/".into(), at);
         summary.bytes = bytes;
@@ -67,12 +70,35 @@ impl Forger {
             problems: Vec::new(),
         };
         let root = self.put(manifest.to_bytes().unwrap().to_vec()).await;
-        let snapshot = self
-            .writer
-            .commit(root, summary.to_bytes().unwrap())
-            .await
-            .unwrap();
+        let committed = self.writer.commit(root, summary.to_bytes().unwrap());
+        committed.await.unwrap()
+    }
+
+    /// Commits a snapshot of this tree, and restores it.
+    async fn restore(self, tree: ChunkId, bytes: u64, place: &Path) -> (Result<()>, Progress) {
+        let snapshot = self.commit(tree, bytes).await;
         restored(&self.repository, snapshot, place).await
+    }
+
+    /// A tree of two leaves, of which one is lost.
+    async fn half(&self, lost: usize) -> ChunkId {
+        let leaves = [
+            vec![top(), entry("a", Kind::Directory), entry("a/x", Kind::Fifo)],
+            vec![entry("b", Kind::Directory), entry("b/x", Kind::Fifo)],
+        ];
+        let mut children = Vec::new();
+        for (n, leaf) in leaves.iter().enumerate() {
+            children.push(Child {
+                first: leaf[0].path.clone(),
+                entries: leaf.len() as u64,
+                node: if n == lost {
+                    ChunkId::from_bytes([9; 32])
+                } else {
+                    self.leaf(leaf).await
+                },
+            });
+        }
+        self.put(encode_inner(1, &children)).await
     }
 }
 
@@ -322,4 +348,68 @@ async fn paths_out_of_order_are_refused() {
     let (done, _) = forger.restore(tree, 0, &place.target()).await;
     assert!(matches!(done, Err(Error::Damaged { .. })), "{done:?}");
     assert!(!place.target().join("b").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_before_a_part_is_not_read_and_so_not_missed() {
+    let forger = Forger::new().await;
+    let tree = forger.half(0).await;
+    let snapshot = forger.commit(tree, 0).await;
+    let path = TreePath::new(b"b".to_vec()).unwrap();
+    let mut listing = Listing::of(&forger.repository, &snapshot, path.clone())
+        .await
+        .unwrap();
+    let mut found = Vec::new();
+    while let Some(entry) = listing.next().await.unwrap() {
+        found.push(entry.path.to_string());
+    }
+    assert_eq!(found, ["b", "b/x"]);
+    let place = Place::new();
+    let request = RestoreRequest {
+        snapshot,
+        path,
+        place: place.target(),
+        existing: Existing::Refuse,
+    };
+    restore(&forger.repository, request, Arc::default())
+        .await
+        .unwrap();
+    assert!(place.target().join("x").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_in_the_snapshot_before_costs_time_and_not_the_save() {
+    let forger = Forger::new().await;
+    let tree = forger.half(1).await;
+    let before = forger.commit(tree, 0).await;
+    let place = tempfile::tempdir().unwrap();
+    for name in ["a", "b", "c"] {
+        fs::write(place.path().join(name), name).unwrap();
+    }
+    let request = SaveRequest {
+        place: place.path().to_owned(),
+        summary: DataSummary::new(
+            What::Files,
+            "h".into(),
+            "/".into(),
+            chrono::DateTime::UNIX_EPOCH,
+        ),
+        excludes: Excludes::default(),
+        one_file_system: false,
+        before: Some(before),
+    };
+    let session = SessionRequest {
+        id: SessionId::random(&mut rand::rng()),
+        cluster: forger.repository.cluster_key("forger"),
+        purpose: Purpose::Backup,
+        label: Bytes::new(),
+    };
+    let progress = Arc::new(Progress::default());
+    let saved = save(&forger.repository, session, request, Arc::clone(&progress)).await;
+    assert_eq!(saved.unwrap().summary.entries, 4);
+    let warnings = progress.warnings();
+    assert!(
+        matches!(&warnings[..], [one] if one.starts_with("what follows b ")),
+        "{warnings:?}"
+    );
 }

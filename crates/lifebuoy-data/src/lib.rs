@@ -36,7 +36,9 @@ mod save;
 mod scan;
 mod sealing;
 mod secrets;
+mod shown;
 mod target;
+mod verify;
 mod wire;
 
 pub use contents::DataContents;
@@ -50,4 +52,6 @@ pub use path::TreePath;
 pub use progress::{Done, PROBLEMS_MAX, Progress};
 pub use restore::{RestoreRequest, restore};
 pub use save::{SaveRequest, Saved, save};
+pub use shown::{escape, escaped, is_active};
 pub use target::Existing;
+pub use verify::{VerifyRequest, verify};

@@ -42,14 +42,27 @@ pub async fn snapshots(repository: &Repository) -> Result<(Vec<Listed>, Vec<(Ses
             Err(error) => unreadable.push((snapshot.session, error)),
         }
     }
-    // By sequence among those of one machine; clocks only order machines.
-    listed.sort_by(|a, b| {
-        if a.snapshot.cluster == b.snapshot.cluster {
-            return a.snapshot.seq.cmp(&b.snapshot.seq);
-        }
-        a.summary.taken_at.cmp(&b.summary.taken_at)
+    Ok((in_order(listed), unreadable))
+}
+
+/// By sequence among those of one machine; clocks only order machines. One that went
+/// back counts as having stood still.
+fn in_order(mut listed: Vec<Listed>) -> Vec<Listed> {
+    listed.sort_by_key(|one| (one.snapshot.cluster, one.snapshot.seq));
+    let mut last = None;
+    let times = listed.iter().map(|one| {
+        let here = (one.snapshot.cluster, one.summary.taken_at);
+        let at = match last {
+            Some((cluster, at)) if cluster == here.0 => here.1.max(at),
+            _ => here.1,
+        };
+        last = Some((here.0, at));
+        at
     });
-    Ok((listed, unreadable))
+    let times: Vec<_> = times.collect();
+    let mut dated: Vec<_> = times.into_iter().zip(listed).collect();
+    dated.sort_by_key(|(at, _)| *at);
+    dated.into_iter().map(|(_, one)| one).collect()
 }
 
 /// The entries of a snapshot, in order.
@@ -70,7 +83,7 @@ impl Listing {
         let root = tree_of(&reader, snapshot).await?;
         find(&reader, root, &path).await?;
         Ok(Self {
-            cursor: Cursor::new(reader, root),
+            cursor: Cursor::at(reader, root, path.clone()),
             leaf: Vec::new().into_iter(),
             path,
         })
@@ -310,5 +323,46 @@ fn change(old: &Entry, new: &Entry) -> Option<Change> {
         (true, true) => None,
         (true, false) => Some(Change::Meta),
         (false, _) => Some(Change::Contents),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use lifebuoy_repo::ClusterKey;
+
+    use super::*;
+    use crate::manifest::What;
+
+    fn listed(cluster: u8, seq: u64, time: i64) -> Listed {
+        let at = DateTime::from_timestamp(time, 0).unwrap();
+        Listed {
+            snapshot: Snapshot {
+                session: SessionId::from_bytes([0; 16]),
+                cluster: ClusterKey::from_bytes([cluster; 16]),
+                seq,
+                root: ChunkId::from_bytes([0; 32]),
+                summary: Bytes::new(),
+                forgotten: false,
+                pinned: false,
+            },
+            summary: DataSummary::new(What::Files, "h".into(), "/".into(), at),
+        }
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_changes_no_order_of_its_machine() {
+        let found = in_order(vec![
+            listed(1, 3, 10),
+            listed(2, 1, 70),
+            listed(1, 2, 90),
+            listed(1, 1, 50),
+            listed(2, 2, 100),
+        ]);
+        let found: Vec<_> = found
+            .iter()
+            .map(|one| (one.snapshot.cluster.as_bytes()[0], one.snapshot.seq))
+            .collect();
+        assert_eq!(found, [(1, 1), (2, 1), (1, 2), (1, 3), (2, 2)]);
     }
 }

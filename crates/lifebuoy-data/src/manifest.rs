@@ -46,7 +46,7 @@ pub struct DataSummary {
 /// Something that was not saved, or not as it stood at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// Where.
+    /// Where, as it is shown to people.
     pub path: String,
     /// What happened.
     pub what: String,

@@ -3,7 +3,7 @@
 
 use std::{cmp::Ordering, fmt};
 
-use crate::error::Malformed;
+use crate::{error::Malformed, shown::escaped};
 
 /// Longest path, in bytes.
 pub(crate) const PATH_BYTES_MAX: usize = 65_535;
@@ -117,18 +117,19 @@ impl PartialOrd for TreePath {
     }
 }
 
+/// As it is shown to people: [`escaped`], and the empty path as a dot.
 impl fmt::Display for TreePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
             return f.write_str(".");
         }
-        String::from_utf8_lossy(&self.0).fmt(f)
+        f.pad(&escaped(&self.0))
     }
 }
 
 impl fmt::Debug for TreePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+        write!(f, "\"{}\"", escaped(&self.0))
     }
 }
 

@@ -19,6 +19,7 @@ pub struct Progress {
     entries_total: AtomicU64,
     bytes_total: AtomicU64,
     problems: Mutex<Problems>,
+    warnings: Mutex<Vec<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +64,19 @@ impl Progress {
     #[must_use]
     pub fn problems_in_words(&self) -> Vec<Problem> {
         self.problems().kept.clone()
+    }
+
+    /// What took longer than it had to, or is worth a look; nothing is missing for it.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let warnings = self.warnings.lock();
+        warnings.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Once for each thing that is done.
+    pub(crate) fn warn(&self, text: String) {
+        let warnings = self.warnings.lock();
+        warnings.unwrap_or_else(PoisonError::into_inner).push(text);
     }
 
     pub(crate) fn expect(&self, entries: u64, bytes: u64) {

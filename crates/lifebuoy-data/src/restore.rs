@@ -162,7 +162,8 @@ impl<'a> Restoring<'a> {
     }
 
     fn run(mut self) -> Result<DataSummary> {
-        let mut cursor = Cursor::new(Arc::clone(&self.reader), self.root);
+        let reader = Arc::clone(&self.reader);
+        let mut cursor = Cursor::at(reader, self.root, self.path.clone());
         let mut window = Vec::new();
         'tree: while let Some(leaf) = self.runtime.block_on(cursor.next_leaf())? {
             for mut entry in leaf.entries {

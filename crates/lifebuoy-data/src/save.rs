@@ -107,7 +107,7 @@ fn tree(
     let secrets = Secrets::derive(&writer.chunk_id(SECRET));
     let sealing = Sealing::new(writer, runtime);
     let before = match before {
-        Some(before) => root_of(&sealing, reader, &before)?
+        Some(before) => without_lasting(progress, root_of(&sealing, reader, &before))?
             .map(|root| Before::new(&sealing, Arc::clone(reader), root)),
         None => None,
     };
@@ -144,6 +144,22 @@ fn root_of(sealing: &Sealing<'_>, reader: &Reader, snapshot: &Snapshot) -> Resul
     let plain = sealing.runtime().block_on(reader.get(&snapshot.root))?;
     let manifest = Manifest::from_bytes(&plain)?;
     Ok(manifest.tree.filter(|_| manifest.block_bytes.is_none()))
+}
+
+/// A snapshot before that is damaged costs time, and not the save.
+pub(crate) fn without_lasting<T>(
+    progress: &Progress,
+    before: Result<Option<T>>,
+) -> Result<Option<T>> {
+    match before {
+        Err(error) if error.is_lasting() => {
+            progress.warn(format!(
+                "everything is read, as the snapshot before cannot be: {error}"
+            ));
+            Ok(None)
+        }
+        before => before,
+    }
 }
 
 /// What was put in order.

@@ -188,21 +188,33 @@ impl<'a> Scan<'a> {
         if let Some(target) = self.link(path, stat) {
             return Ok(How::Link(target));
         }
-        let Some(before) = &mut self.before else {
+        let Some(entry) = self.known(path)? else {
             return Ok(How::Read(None));
         };
-        let Some(entry) = before.at(path)? else {
-            return Ok(How::Read(None));
-        };
-        if !before.is_usable(&entry)? {
-            return Ok(How::Read(None));
-        }
         let entry = Box::new(entry);
         Ok(if is_unchanged(&entry, self.secrets.stamp(stat), stat) {
             How::Known(entry)
         } else {
             How::Read(Some(entry))
         })
+    }
+
+    /// What was at this path, if all of it may be built on. What follows damage in the
+    /// snapshot before is as if it had not been there.
+    fn known(&mut self, path: &TreePath) -> Result<Option<Entry>> {
+        let Some(before) = &mut self.before else {
+            return Ok(None);
+        };
+        match before.usable_at(path) {
+            Err(error) if error.is_lasting() => {
+                self.progress.warn(format!(
+                    "what follows {path} is read, as the snapshot before cannot be: {error}"
+                ));
+                self.before = None;
+                Ok(None)
+            }
+            known => known,
+        }
     }
 
     /// The first name of a file that has several, if this is another one.

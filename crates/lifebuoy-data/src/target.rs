@@ -100,7 +100,7 @@ impl Target {
     }
 
     /// The directory that a path is in, and its name there.
-    fn locate<'a>(
+    pub(crate) fn locate<'a>(
         &'a self,
         path: &'a TreePath,
         nearby: &mut Nearby,

@@ -58,6 +58,18 @@ pub struct Described {
     pub torn: Vec<(ChunkId, String)>,
 }
 
+impl Described {
+    /// Takes in what became of a chunk below: what is lost without it, or what it is
+    /// called to go on with.
+    pub fn below(&mut self, id: ChunkId, fate: Fate, lost: String, torn: &str) {
+        match fate {
+            Fate::Whole => {}
+            Fate::Torn => self.torn.push((id, torn.to_owned())),
+            Fate::Lost => self.lost.push(lost),
+        }
+    }
+}
+
 /// Knows what the chunks of snapshots mean. Garbage collection trusts it: a link
 /// that it leaves out is a chunk that may be lost.
 pub trait Contents: Send + Sync {
@@ -75,10 +87,7 @@ pub trait Contents: Send + Sync {
     fn lineage(&self, summary: &[u8]) -> Result<Vec<u8>, String>;
 
     /// Whether a snapshot with this summary holds everything that it was to hold.
-    fn is_complete(&self, summary: &[u8]) -> bool {
-        let _ = summary;
-        true
-    }
+    fn is_complete(&self, summary: &[u8]) -> bool;
 
     /// Names what cannot be restored of the chunk that is called `name`, which is
     /// empty for a root. `fate` tells it of the chunks that this one leads to.

@@ -16,6 +16,9 @@ use url::Url;
 
 use crate::{
     error::{Error, Result},
+    paced::Limits,
+    rate::Throttle,
+    sending::{PacedConnector, SendingOptions},
     store::{Operation, classify},
 };
 
@@ -43,6 +46,8 @@ pub struct Location {
     pub proxy: Option<String>,
     /// Allows `http://` endpoints. The contents are encrypted all the same.
     pub allow_http: bool,
+    /// How fast bytes may go there and come from there.
+    pub limits: Limits,
 }
 
 /// What [`Location::parse`] makes a location of; the fields as in a Repository.
@@ -58,6 +63,8 @@ pub struct LocationOptions {
     pub proxy: Option<String>,
     /// See [`Location::allow_http`].
     pub allow_http: bool,
+    /// See [`Location::limits`].
+    pub limits: Limits,
 }
 
 /// Credentials by the names that the SDKs use for environment variables, such
@@ -112,6 +119,7 @@ impl Location {
             ca_pem,
             proxy,
             allow_http,
+            limits,
         } = options;
         let parsed = absolute("url", url)?;
         let scheme = scheme(&parsed)?;
@@ -154,6 +162,7 @@ impl Location {
             ca_pem,
             proxy,
             allow_http,
+            limits,
         })
     }
 
@@ -168,7 +177,8 @@ impl Location {
     /// Opens the store, scoped to the prefix. Talks to nothing yet, except that
     /// a directory must exist. An endpoint that cannot
     /// be reached is given up after about 20 seconds, one that accepts and never
-    /// answers after 30.
+    /// answers after 30; with a limit of bandwidth, after as much longer as that may
+    /// take.
     ///
     /// # Errors
     /// [`Error::Location`] for credentials or options that the store refuses,
@@ -180,19 +190,58 @@ impl Location {
             }
         }
         let prefix = prefix(&self.url);
-        match scheme(&self.url)? {
-            Scheme::S3 => Ok(scoped(self.s3(credentials)?, &prefix)),
-            Scheme::Google => Ok(scoped(self.google(credentials)?, &prefix)),
-            Scheme::Azure => Ok(scoped(self.azure(credentials)?, &prefix)),
+        let store: Arc<dyn ObjectStore> = match scheme(&self.url)? {
+            Scheme::S3 => scoped(self.s3(credentials)?, &prefix),
+            Scheme::Google => scoped(self.google(credentials)?, &prefix),
+            Scheme::Azure => scoped(self.azure(credentials)?, &prefix),
             Scheme::Directory => {
                 let path = self
                     .directory()
                     .ok_or_else(|| invalid("url", "not a path on this machine"))?;
                 let store = LocalFileSystem::new_with_prefix(path)
                     .map_err(|error| classify(Operation::List, "", &error))?;
-                Ok(Arc::new(store.with_fsync(true)))
+                return Ok(self.limits.on(Arc::new(store.with_fsync(true))));
             }
+        };
+        // What is sent is paced by the connector.
+        let received = Limits {
+            upload: None,
+            ..self.limits
+        };
+        Ok(received.on(store))
+    }
+
+    /// What paces the bodies of requests, if there is a limit to them.
+    fn connector(&self) -> Result<Option<PacedConnector>> {
+        let Some(rate) = self.limits.upload else {
+            return Ok(None);
+        };
+        let options = SendingOptions {
+            allow_http: self.allow_http,
+            connect_timeout: CONNECT_TIMEOUT,
+            timeout: self.request_timeout(),
+            proxy: self.proxy.as_deref(),
+            ca_pem: self.ca_pem.as_deref(),
+        };
+        PacedConnector::new(&options, Throttle::new(rate))
+            .map(Some)
+            .map_err(|error| invalid("url", format!("no client can be made: {error}")))
+    }
+
+    fn retry(&self) -> RetryConfig {
+        RetryConfig {
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(100),
+                max_backoff: Duration::from_secs(3),
+                base: 2.0,
+            },
+            max_retries: RETRIES_MAX,
+            retry_timeout: RETRY_TIMEOUT + self.limits.delay_max(),
         }
+    }
+
+    fn request_timeout(&self) -> Duration {
+        REQUEST_TIMEOUT + self.limits.delay_max()
     }
 
     fn bucket(&self) -> &str {
@@ -203,7 +252,7 @@ impl Location {
         let mut client = ClientOptions::new()
             .with_allow_http(self.allow_http)
             .with_connect_timeout(CONNECT_TIMEOUT)
-            .with_timeout(REQUEST_TIMEOUT);
+            .with_timeout(self.request_timeout());
         if let Some(proxy) = &self.proxy {
             client = client.with_proxy_url(proxy);
         }
@@ -224,8 +273,11 @@ impl Location {
         builder = builder
             .with_bucket_name(self.bucket())
             .with_client_options(self.client()?)
-            .with_retry(retry())
+            .with_retry(self.retry())
             .with_allow_http(self.allow_http);
+        if let Some(connector) = self.connector()? {
+            builder = builder.with_http_connector(connector);
+        }
         if let Some(region) = &self.region {
             builder = builder.with_region(region);
         }
@@ -256,7 +308,10 @@ impl Location {
         builder = builder
             .with_bucket_name(self.bucket())
             .with_client_options(self.client()?)
-            .with_retry(retry());
+            .with_retry(self.retry());
+        if let Some(connector) = self.connector()? {
+            builder = builder.with_http_connector(connector);
+        }
         if let Some(endpoint) = &self.endpoint {
             builder = builder.with_base_url(endpoint);
         }
@@ -276,7 +331,10 @@ impl Location {
         builder = builder
             .with_container_name(self.bucket())
             .with_client_options(self.client()?)
-            .with_retry(retry());
+            .with_retry(self.retry());
+        if let Some(connector) = self.connector()? {
+            builder = builder.with_http_connector(connector);
+        }
         if let Some(endpoint) = &self.endpoint {
             builder = builder.with_endpoint(endpoint.clone());
         }
@@ -370,18 +428,6 @@ fn config_key<K: std::str::FromStr>(name: &str) -> Result<K> {
     name.to_ascii_lowercase()
         .parse()
         .map_err(|_| invalid("credentials", format!("the name {name:?} is not known")))
-}
-
-fn retry() -> RetryConfig {
-    RetryConfig {
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(3),
-            base: 2.0,
-        },
-        max_retries: RETRIES_MAX,
-        retry_timeout: RETRY_TIMEOUT,
-    }
 }
 
 fn scoped(store: impl ObjectStore, prefix: &str) -> Arc<dyn ObjectStore> {

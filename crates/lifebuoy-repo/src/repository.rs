@@ -21,7 +21,7 @@ use crate::{
     format::{Access, FORMAT_BYTES, Features, Format, encode, newer},
     generation::RunBody,
     header::{FORMAT_VERSION, LAYOUT},
-    ids::{ClusterKey, RepositoryId, SessionId},
+    ids::{ChunkId, ClusterKey, RepositoryId, SessionId},
     index::Index,
     keyslot::{KdfCost, Passphrase, SLOT_BYTES, Slot, wrap},
     names::{FORMAT, KEYS, Name, PROBE},
@@ -230,6 +230,12 @@ impl Repository {
     #[must_use]
     pub fn cluster_key(&self, identity: &str) -> ClusterKey {
         self.shared.keys.cluster_key(identity)
+    }
+
+    /// The id that these bytes have as a chunk. Stores nothing.
+    #[must_use]
+    pub fn chunk_id(&self, plain: &[u8]) -> ChunkId {
+        self.shared.keys.chunk_id(plain)
     }
 
     /// Tries what the store and the credentials can do. It writes one object

@@ -4,7 +4,9 @@
 
 use std::{env, fs, path::Path, sync::Arc};
 
-use lifebuoy_repo::{Credentials, Location, LocationOptions, ObjectStore, Passphrase, Repository};
+use lifebuoy_repo::{
+    Credentials, Limits, Location, LocationOptions, ObjectStore, Passphrase, Repository,
+};
 
 use crate::{args::StoreArgs, error::Error};
 
@@ -130,6 +132,10 @@ fn location(store: &StoreArgs, url: &str) -> Result<Location, Error> {
         ca_pem: store.ca_file.as_deref().map(read).transpose()?,
         proxy: given(&store.proxy),
         allow_http: store.allow_http,
+        limits: Limits {
+            upload: store.limit_upload,
+            download: store.limit_download,
+        },
     };
     Ok(Location::parse(url, options)?)
 }

@@ -44,9 +44,10 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    /// Runs a command in the place; returns what it prints.
-    fn bytes(&self, line: &str, code: i32) -> Result<(Vec<u8>, String)> {
-        let output = Command::new(env!("CARGO_BIN_EXE_lifebuoy"))
+    /// A command in the place.
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lifebuoy"));
+        command
             .args(line.split_whitespace())
             .current_dir(self.folder.path())
             .env_clear()
@@ -54,8 +55,13 @@ impl Place {
                 "LIFEBUOY_REPO_URL",
                 format!("file://{}", self.at("bucket").display()),
             )
-            .env("LIFEBUOY_PASSPHRASE", "correct horse battery staple")
-            .output()?;
+            .env("LIFEBUOY_PASSPHRASE", "correct horse battery staple");
+        command
+    }
+
+    /// Runs a command in the place; returns what it prints.
+    fn bytes(&self, line: &str, code: i32) -> Result<(Vec<u8>, String)> {
+        let output = self.command(line).output()?;
         let err = String::from_utf8(output.stderr)?;
         let ended = output.status;
         let out = String::from_utf8_lossy(&output.stdout);
@@ -365,5 +371,113 @@ fn a_collection_ends_what_was_forgotten_and_leaves_the_newest_whole() -> Result<
     place.json("repo restore latest to", DONE)?;
     ensure!(seen(&place.at("to"))? == seen(&place.at("from"))?);
     place.run(&format!("repo restore {old} gone"), USAGE)?;
+    Ok(())
+}
+
+#[test]
+fn names_are_printed_so_that_a_terminal_only_shows_them() -> Result<()> {
+    let place = Place::new()?;
+    fs::create_dir(place.at("from"))?;
+    let odd = OsStr::from_bytes(b"\x1b[2J\n\xff");
+    fs::write(place.at("from").join(odd), "odd")?;
+    symlink(odd, place.at("from/link"))?;
+    place.save()?;
+    let shown = r"\033[2J\n\377";
+    let lines = place.run("repo ls latest", DONE)?;
+    ensure!(lines.lines().count() == 3, "{lines}");
+    ensure!(lines.contains(&format!("link -> {shown}")), "{lines}");
+    ensure!(place.run("repo ls latest -o name", DONE)? == format!(".\n{shown}\nlink\n"));
+    let json = place.run("repo ls latest -o json", DONE)?;
+    let values: Vec<Value> = json
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    ensure!(
+        values[1]["path"] == shown && values[1]["pathBase64"] == "G1sySgr/",
+        "{json}"
+    );
+    ensure!(values[2]["targetBase64"] == "G1sySgr/", "{json}");
+
+    // What a shell passes on is taken as it is.
+    let output = place.command("repo cat latest").arg(odd).output()?;
+    ensure!(output.stdout == b"odd", "{output:?}");
+    let gone = OsStr::from_bytes(b"\x1b[2J\xfe");
+    let output = place.command("repo cat latest").arg(gone).output()?;
+    let error = String::from_utf8(output.stderr)?;
+    ensure!(error.contains(r#"holds no "\033[2J\376""#), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_restore_is_compared_with_what_was_saved() -> Result<()> {
+    let place = Place::new()?;
+    make(&place.at("from"))?;
+    place.save()?;
+    let restored = place.json("repo restore latest to --verify", DONE)?;
+    ensure!(
+        restored["compared"]["entries"] == restored["entries"],
+        "{restored}"
+    );
+    // Of the size and with the time of what was there: a resumed restore keeps it.
+    let file = File::options().write(true).open(place.at("to/large"))?;
+    let time = file.metadata()?.modified()?;
+    file.write_all_at(b"not this", 2_000_000)?;
+    file.set_modified(time)?;
+    drop(file);
+    let line = "repo restore latest to --resume --verify";
+    let compared = place.json(line, PARTIAL)?["compared"].clone();
+    ensure!(compared["problemsTotal"] == 1, "{compared}");
+    ensure!(
+        compared["problems"][0]["path"]
+            .to_string()
+            .contains("large"),
+        "{compared}"
+    );
+    let table = place.run(line, PARTIAL)?;
+    ensure!(table.contains("What differs:"), "{table}");
+    Ok(())
+}
+
+#[test]
+fn the_latest_of_several_places_is_asked_for() -> Result<()> {
+    let place = Place::new()?;
+    for name in ["from", "other"] {
+        fs::create_dir(place.at(name))?;
+        fs::write(place.at(name).join("name"), name)?;
+        place.run(&format!("repo save {name}"), DONE)?;
+    }
+    let asked = place.error("repo cat latest name", USAGE)?;
+    ensure!(
+        asked.contains("2 places") && asked.contains("--saved-from"),
+        "{asked}"
+    );
+    let from = place.at("from").canonicalize()?;
+    let line = format!("repo cat latest name --saved-from {}", from.display());
+    ensure!(place.run(&line, DONE)? == "from");
+    place.run("repo save from --host another", DONE)?;
+    ensure!(place.run("repo cat latest name --host another", DONE)? == "from");
+    ensure!(
+        place
+            .json("repo ls --host another", DONE)?
+            .as_array()
+            .map(Vec::len)
+            == Some(1)
+    );
+    Ok(())
+}
+
+#[test]
+fn a_limit_holds_for_the_whole_command() -> Result<()> {
+    let place = Place::new()?;
+    make(&place.at("from"))?;
+    let begun = std::time::Instant::now();
+    place.run("repo save from --limit-upload 2MiB", DONE)?;
+    // The packs are about 3 MB; the first of them goes at once.
+    let sent = begun.elapsed();
+    place.run("repo restore latest to --limit-download 2MiB", DONE)?;
+    let received = begun.elapsed() - sent;
+    ensure!(received.as_secs_f64() > 1.0, "{sent:?}, then {received:?}");
+    let wrong = place.error("repo save from --limit-upload fast", USAGE)?;
+    ensure!(wrong.contains("500k"), "{wrong}");
     Ok(())
 }

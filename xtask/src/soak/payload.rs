@@ -81,4 +81,8 @@ impl Contents for Payload {
     fn lineage(&self, _: &[u8]) -> Result<Vec<u8>, String> {
         Ok(Vec::new())
     }
+
+    fn is_complete(&self, _: &[u8]) -> bool {
+        true
+    }
 }

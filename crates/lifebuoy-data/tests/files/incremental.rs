@@ -1,10 +1,14 @@
 //! What did not change is neither read nor stored again, and what did change is.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
-use lifebuoy_data::{Change, Diff, Existing, Listing, TreePath, read_file};
+use lifebuoy_data::{
+    Change, Diff, Excludes, Existing, Listing, Progress, SaveRequest, TreePath, What, read_file,
+    save,
+};
+use lifebuoy_repo::{ChunkId, Snapshot};
 
-use crate::support::{noise, repository, restore_all, save_all, seen};
+use crate::support::{noise, repository, restore_all, save_all, seen, session, summary};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_changed_is_read_again() {
@@ -121,4 +125,38 @@ async fn a_file_is_read_from_a_snapshot() {
             .unwrap();
         assert!(found == expected, "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_before_that_cannot_be_read_costs_time_and_not_the_save() {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("a"), "a").unwrap();
+    let repository = repository().await;
+    let (first, ..) = save_all(&repository, place.path(), None).await;
+    let lost = Snapshot {
+        root: ChunkId::from_bytes([9; 32]),
+        ..first.snapshot
+    };
+    let request = SaveRequest {
+        place: place.path().to_owned(),
+        summary: summary(What::Files),
+        excludes: Excludes::default(),
+        one_file_system: false,
+        before: Some(lost),
+    };
+    let progress = Arc::new(Progress::default());
+    let saved = save(
+        &repository,
+        session(&repository),
+        request,
+        Arc::clone(&progress),
+    )
+    .await;
+    assert_eq!(saved.unwrap().summary.problems, 0);
+    assert_eq!((progress.done().bytes, progress.done().unchanged), (1, 0));
+    let warnings = progress.warnings();
+    assert!(
+        matches!(&warnings[..], [one] if one.starts_with("everything is read")),
+        "{warnings:?}"
+    );
 }

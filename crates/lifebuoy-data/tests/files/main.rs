@@ -6,3 +6,4 @@ mod devices;
 mod incremental;
 mod oddities;
 mod support;
+mod verify;

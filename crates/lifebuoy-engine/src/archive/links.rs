@@ -58,11 +58,8 @@ impl Contents for ArchiveContents {
         fate: &dyn Fn(&ChunkId) -> Fate,
     ) -> Described {
         let mut found = Described::default();
-        let mut below = |id: ChunkId, lost: String, torn: &str| match fate(&id) {
-            Fate::Whole => {}
-            Fate::Torn => found.torn.push((id, torn.to_owned())),
-            Fate::Lost => found.lost.push(lost),
-        };
+        let mut below =
+            |id: ChunkId, lost: String, torn: &str| found.below(id, fate(&id), lost, torn);
         if role == Role::ROOT {
             let types = Manifest::from_bytes(plain).map(|manifest| manifest.types);
             for record in types.unwrap_or_default() {

@@ -1,8 +1,6 @@
 //! The corpus as ordinary tests, and what it begins with: nodes, manifests and
 //! summaries as they are written.
 
-use std::{fs, path::PathBuf};
-
 use lifebuoy_api::{Completeness, Consistency, Problem, VolumePolicy};
 use lifebuoy_repo::ChunkId;
 
@@ -15,26 +13,12 @@ use crate::{
     testing,
 };
 
-/// Set, the seeds are written to `fuzz/corpus`: `cargo xtask fuzz --seeds`.
-const WRITE_VARIABLE: &str = "LIFEBUOY_WRITE_SEEDS";
-
-fn corpus(target: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus")).join(target)
-}
+#[path = "../../../../fuzz/inputs.rs"]
+mod inputs;
 
 #[test]
 fn every_input_of_the_corpus_passes() {
-    for (target, run) in TARGETS {
-        let mut inputs = 0;
-        for entry in fs::read_dir(corpus(target)).unwrap() {
-            let path = entry.unwrap().path();
-            // Shown only if the test fails: by this, one knows the input.
-            println!("{}", path.display());
-            run(&fs::read(&path).unwrap());
-            inputs += 1;
-        }
-        assert!(inputs > 0, "no inputs for {target}");
-    }
+    inputs::run_corpus(TARGETS);
 }
 
 #[test]
@@ -48,15 +32,12 @@ fn every_seed_is_read() {
             other => panic!("{other} has no seeds"),
         };
         assert!(read, "{target}: {name}");
-        let (_, run) = TARGETS.iter().find(|(of, _)| of == target).unwrap();
-        run(input);
     }
-    if std::env::var_os(WRITE_VARIABLE).is_some() {
-        for (target, name, input) in seeds {
-            fs::create_dir_all(corpus(target)).unwrap();
-            fs::write(corpus(target).join(format!("seed-{name}")), input).unwrap();
-        }
-    }
+    let seeds = seeds.iter();
+    let seeds: Vec<_> = seeds
+        .map(|(target, name, input)| (*target, *name, &**input))
+        .collect();
+    inputs::run_seeds(TARGETS, &seeds);
 }
 
 fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {

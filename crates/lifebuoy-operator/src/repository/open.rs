@@ -211,6 +211,7 @@ impl Inputs {
             ca_pem,
             proxy: spec.proxy.clone(),
             allow_http: spec.allow_http,
+            ..LocationOptions::default()
         };
         Ok(Self {
             key: Key {

@@ -1,8 +1,6 @@
 //! The corpus as ordinary tests, and what it begins with: objects as the
 //! library writes them.
 
-use std::{fs, path::PathBuf};
-
 use super::*;
 use crate::{
     KdfCost,
@@ -12,51 +10,22 @@ use crate::{
     record::{PackEntry, Purpose},
 };
 
-/// Set, the seeds are written to `fuzz/corpus`: `cargo xtask fuzz --seeds`.
-const WRITE_VARIABLE: &str = "LIFEBUOY_WRITE_SEEDS";
-
-fn corpus(target: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus")).join(target)
-}
+#[path = "../../../../fuzz/inputs.rs"]
+mod inputs;
 
 #[test]
 fn every_input_of_the_corpus_passes() {
-    for (target, run) in TARGETS {
-        let mut inputs = 0;
-        for entry in fs::read_dir(corpus(target)).unwrap() {
-            let path = entry.unwrap().path();
-            // Shown only if the test fails: by this, one knows the input.
-            println!("{}", path.display());
-            run(&fs::read(&path).unwrap());
-            inputs += 1;
-        }
-        assert!(inputs > 0, "no inputs for {target}");
-    }
+    inputs::run_corpus(TARGETS);
 }
 
 #[test]
 fn every_seed_is_sound() {
     let seeds = seeds();
-    let mut written = Vec::new();
-    for Seed {
-        target,
-        name,
-        input,
-    } in &seeds
-    {
-        let (_, run) = TARGETS.iter().find(|(of, _)| of == target).unwrap();
-        run(input);
-        written.push((corpus(target), name, input));
-    }
-    for (target, _) in TARGETS {
-        assert!(seeds.iter().any(|seed| seed.target == *target), "{target}");
-    }
-    if std::env::var_os(WRITE_VARIABLE).is_some() {
-        for (folder, name, input) in written {
-            fs::create_dir_all(&folder).unwrap();
-            fs::write(folder.join(format!("seed-{name}")), input).unwrap();
-        }
-    }
+    let seeds: Vec<_> = seeds
+        .iter()
+        .map(|seed| (seed.target, &*seed.name, &*seed.input))
+        .collect();
+    inputs::run_seeds(TARGETS, &seeds);
 }
 
 /// Each target reaches what it is for: its seeds are read, not refused.

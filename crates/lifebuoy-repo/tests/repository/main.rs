@@ -9,6 +9,7 @@ mod damage;
 mod failures;
 mod format;
 mod independent;
+mod limits;
 mod mutations;
 mod repair;
 mod sessions;

@@ -335,6 +335,10 @@ impl Contents for Listing {
     fn lineage(&self, _: &[u8]) -> Result<Vec<u8>, String> {
         Ok(Vec::new())
     }
+
+    fn is_complete(&self, _: &[u8]) -> bool {
+        true
+    }
 }
 
 /// Options of a collection that waits for nobody and honours everything.

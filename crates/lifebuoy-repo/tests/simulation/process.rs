@@ -395,6 +395,10 @@ impl Contents for Roots {
     fn lineage(&self, _: &[u8]) -> Result<Vec<u8>, String> {
         Ok(Vec::new())
     }
+
+    fn is_complete(&self, _: &[u8]) -> bool {
+        true
+    }
 }
 
 /// Reads the root of a snapshot and all that it names.

@@ -1,10 +1,10 @@
 //! `lifebuoy repo save|restore|ls|cat|diff`: files and block devices.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::Args;
 
-use super::{OutputArgs, StoreArgs};
+use super::{DirectArgs, StoreArgs};
 
 #[derive(Args, Debug)]
 pub(crate) struct SaveData {
@@ -30,9 +30,20 @@ pub(crate) struct SaveData {
     #[arg(long, value_name = "NAME")]
     pub(crate) host: Option<String>,
     #[command(flatten)]
-    pub(crate) store: StoreArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub(crate) direct: DirectArgs,
+}
+
+/// Whose snapshots are meant.
+#[derive(Args, Debug)]
+pub(crate) struct Whose {
+    /// Of this machine only. Without it, `latest` is one of this machine, or where there is none
+    /// of any.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+    /// Of this place on the machine only, such as /srv. `latest` needs it where there are
+    /// snapshots of several places.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) saved_from: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -44,14 +55,17 @@ pub(crate) struct RestoreData {
     pub(crate) target: PathBuf,
     /// Only this path of the snapshot, and what is in it.
     #[arg(long, value_name = "PATH", default_value = "")]
-    pub(crate) path: String,
+    pub(crate) path: OsString,
     /// Go on with a restore that was interrupted.
     #[arg(long)]
     pub(crate) resume: bool,
+    /// Read everything back from the disk and compare it with the snapshot.
+    #[arg(long)]
+    pub(crate) verify: bool,
     #[command(flatten)]
-    pub(crate) store: StoreArgs,
+    pub(crate) whose: Whose,
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub(crate) direct: DirectArgs,
 }
 
 #[derive(Args, Debug)]
@@ -60,11 +74,11 @@ pub(crate) struct ListData {
     pub(crate) snapshot: Option<String>,
     /// What of it is listed.
     #[arg(default_value = "")]
-    pub(crate) path: String,
+    pub(crate) path: OsString,
     #[command(flatten)]
-    pub(crate) store: StoreArgs,
+    pub(crate) whose: Whose,
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub(crate) direct: DirectArgs,
 }
 
 #[derive(Args, Debug)]
@@ -72,7 +86,9 @@ pub(crate) struct CatData {
     /// The snapshot: its id, the beginning of it, or `latest`.
     pub(crate) snapshot: String,
     /// The file.
-    pub(crate) path: String,
+    pub(crate) path: OsString,
+    #[command(flatten)]
+    pub(crate) whose: Whose,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
 }
@@ -85,9 +101,9 @@ pub(crate) struct DiffData {
     pub(crate) after: String,
     /// What of them is compared.
     #[arg(default_value = "")]
-    pub(crate) path: String,
+    pub(crate) path: OsString,
     #[command(flatten)]
-    pub(crate) store: StoreArgs,
+    pub(crate) whose: Whose,
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub(crate) direct: DirectArgs,
 }

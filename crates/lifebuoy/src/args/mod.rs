@@ -4,6 +4,7 @@
 mod backup;
 mod cluster;
 mod data;
+mod direct;
 mod operator;
 mod output;
 mod point;
@@ -19,12 +20,13 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use backup::{BackupCommand, CreateBackup};
 pub(crate) use cluster::ClusterArgs;
-pub(crate) use data::{CatData, DiffData, ListData, RestoreData, SaveData};
+pub(crate) use data::{CatData, DiffData, ListData, RestoreData, SaveData, Whose};
+pub(crate) use direct::DirectArgs;
 pub(crate) use operator::{LogArgs, LogFormat, OperatorArgs};
 pub(crate) use output::{Format, OutputArgs};
 pub(crate) use point::{ListPoints, MarkPoint, PointCommand};
 pub(crate) use remap::RemapArgs;
-pub(crate) use repo::{CheckRepo, CollectRepo, Level, RepoCommand, RepoStatus, UpgradeRepo};
+pub(crate) use repo::{CheckRepo, CollectRepo, Level, RepoCommand, RepoStatus};
 pub(crate) use restore::{CreateRestore, RestoreCommand, RestoreRequest};
 pub(crate) use schedule::ScheduleCommand;
 pub(crate) use selection::SelectionArgs;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use lifebuoy_api::{ParseTimeSpanError, TimeSpan};
 
-use super::{CatData, DiffData, ListData, OutputArgs, RestoreData, SaveData, StoreArgs};
+use super::{CatData, DiffData, DirectArgs, ListData, RestoreData, SaveData};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum RepoCommand {
@@ -13,7 +13,7 @@ pub(crate) enum RepoCommand {
     ///
     /// Whoever has the passphrase reads everything in it, and nobody does without: keep it in a
     /// second place.
-    Init(InitRepo),
+    Init(DirectArgs),
     /// Show what a repository holds and whether it can be used.
     ///
     /// With --repo direct; otherwise the Repository of this name in the cluster, or all of them.
@@ -32,7 +32,7 @@ pub(crate) enum RepoCommand {
     ///
     /// Programs that know only older formats can then open it no more: first upgrade lifebuoy in
     /// every cluster that uses it.
-    Upgrade(UpgradeRepo),
+    Upgrade(DirectArgs),
     /// Find out what no recovery point needs, and with --delete delete it. Works direct.
     ///
     /// The operator that keeps a repository does this by itself when its Repository says
@@ -62,14 +62,6 @@ pub(crate) enum RepoCommand {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct InitRepo {
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-#[derive(Args, Debug)]
 pub(crate) struct RepoStatus {
     /// The Repository in the cluster; without it, all.
     #[arg(conflicts_with = "repo")]
@@ -78,9 +70,7 @@ pub(crate) struct RepoStatus {
     #[arg(long)]
     pub(crate) probe: bool,
     #[command(flatten)]
-    pub(crate) store: StoreArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub(crate) direct: DirectArgs,
 }
 
 #[derive(Args, Debug)]
@@ -95,9 +85,7 @@ pub(crate) struct CheckRepo {
     #[arg(long, value_name = "N", default_value = "30")]
     pub(crate) of: std::num::NonZeroU32,
     #[command(flatten)]
-    pub(crate) store: StoreArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub(crate) direct: DirectArgs,
 }
 
 /// How much a check reads.
@@ -109,14 +97,6 @@ pub(crate) enum Level {
     Share,
     /// That, and every byte of all packs.
     All,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct UpgradeRepo {
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
 }
 
 #[derive(Args, Debug)]
@@ -141,9 +121,7 @@ pub(crate) struct CollectRepo {
     #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_time)]
     pub(crate) stall: Duration,
     #[command(flatten)]
-    pub(crate) store: StoreArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub(crate) direct: DirectArgs,
 }
 
 fn parse_time(text: &str) -> Result<Duration, ParseTimeSpanError> {

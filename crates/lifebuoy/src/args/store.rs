@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
 use clap::{Args, builder::BoolishValueParser};
+use lifebuoy_repo::Rate;
 
 /// The credentials are those of the store's SDK: `AWS_ACCESS_KEY_ID` and so on.
 #[derive(Args, Debug, Clone, Default)]
@@ -63,4 +65,43 @@ pub(crate) struct StoreArgs {
         hide_env_values = true
     )]
     pub(crate) proxy: Option<String>,
+
+    /// Send no more to the store than this a second, such as 500k or 10MiB.
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) limit_upload: Option<Rate>,
+
+    /// Receive no more from the store than this a second, such as 500k or 10MiB.
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) limit_download: Option<Rate>,
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    let bytes: ByteSize = text
+        .strip_suffix("/s")
+        .unwrap_or(text)
+        .parse()
+        .map_err(|_| "expected bytes per second, such as 500k, 10MB or 10MiB")?;
+    Rate::per_second(bytes.as_u64())
+        .ok_or_else(|| "a repository cannot be used with less than 16KiB per second".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("10MiB", 10 << 20),
+            ("10 MiB/s", 10 << 20),
+            ("500k", 500_000),
+            ("1.5GB", 1_500_000_000),
+            ("20000", 20_000),
+        ] {
+            assert_eq!(rate(text).ok(), Rate::per_second(bytes), "{text}");
+        }
+        for text in ["", "fast", "10 parsecs", "-1M", "0", "1k"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use lifebuoy_repo::{
 use serde_json::{Value, json};
 
 use crate::{
-    args::{CheckRepo, CollectRepo, Format, Level, UpgradeRepo},
+    args::{CheckRepo, CollectRepo, DirectArgs, Format, Level},
     error::Error,
     exit::Exit,
     output::{Description, Progress, Table, Terminal, document},
@@ -39,20 +39,20 @@ fn options(args: &CheckRepo, terminal: Terminal) -> CheckOptions {
 }
 
 pub(crate) async fn check(args: &CheckRepo, terminal: Terminal) -> Result<Exit, Error> {
-    let repo = store::open(&args.store, &store::direct_only(&args.store)?).await?;
+    let repo = store::open(&args.direct.store, &store::direct_only(&args.direct.store)?).await?;
     let options = options(args, terminal);
     let report = repo.check(&AllContents, &options).await?;
     drop(options);
     let value = check_value(&report);
     let table = || describe_check(&report).to_string();
-    terminal.print(&document(args.output.format, &value, table, || {
+    terminal.print(&document(args.direct.output.format, &value, table, || {
         names(&report)
     })?)?;
     Ok(exit(&report))
 }
 
 pub(crate) async fn repair(args: &CheckRepo, terminal: Terminal) -> Result<Exit, Error> {
-    let repo = store::open(&args.store, &store::direct_only(&args.store)?).await?;
+    let repo = store::open(&args.direct.store, &store::direct_only(&args.direct.store)?).await?;
     let options = options(args, terminal);
     let cluster = repo.cluster_key(BY_HAND);
     let report = repo.repair(&AllContents, cluster, &options).await?;
@@ -73,7 +73,7 @@ pub(crate) async fn repair(args: &CheckRepo, terminal: Terminal) -> Result<Exit,
             .section("Left", describe_check(&report.left));
         text.to_string()
     };
-    terminal.print(&document(args.output.format, &value, table, || {
+    terminal.print(&document(args.direct.output.format, &value, table, || {
         names(&report.left)
     })?)?;
     Ok(exit(&report.left))
@@ -149,7 +149,7 @@ fn describe_check(report: &CheckReport) -> Description {
     text
 }
 
-pub(crate) async fn upgrade(args: &UpgradeRepo, terminal: Terminal) -> Result<Exit, Error> {
+pub(crate) async fn upgrade(args: &DirectArgs, terminal: Terminal) -> Result<Exit, Error> {
     let repo = store::open(&args.store, &store::direct_only(&args.store)?).await?;
     let before = repo.format_version();
     let after = repo.upgrade().await?.format_version();
@@ -167,7 +167,7 @@ pub(crate) async fn upgrade(args: &UpgradeRepo, terminal: Terminal) -> Result<Ex
 }
 
 pub(crate) async fn collect(args: &CollectRepo, terminal: Terminal) -> Result<Exit, Error> {
-    let repo = store::open(&args.store, &store::direct_only(&args.store)?).await?;
+    let repo = store::open(&args.direct.store, &store::direct_only(&args.direct.store)?).await?;
     let repacked = if args.delete && args.repack_below_percent > 0 {
         repack(&repo, args).await?
     } else {
@@ -187,7 +187,7 @@ pub(crate) async fn collect(args: &CollectRepo, terminal: Terminal) -> Result<Ex
         "counting what nothing needs; --delete deletes it"
     });
     let report = repo.collect(&AllContents, &options).await?;
-    let text = show_collection(args.output.format, &report, &repacked)?;
+    let text = show_collection(args.direct.output.format, &report, &repacked)?;
     terminal.print(&text)?;
     Ok(Exit::Done)
 }

@@ -27,7 +27,7 @@ pub(crate) async fn run(
     match command {
         RepoCommand::Init(init) => init_repository(&init.store, init.output.format, terminal).await,
         RepoCommand::Status(status) => {
-            match store::way_here(&status.store, status.name.is_some()) {
+            match store::way_here(&status.direct.store, status.name.is_some()) {
                 Way::Operator => in_cluster(args, &status, terminal).await,
                 Way::Direct(url) => straight(&status, &url, terminal).await,
             }
@@ -78,7 +78,7 @@ struct View {
 }
 
 async fn straight(args: &RepoStatus, url: &str, terminal: Terminal) -> Result<Exit, Error> {
-    let repo = store::open(&args.store, url).await?;
+    let repo = store::open(&args.direct.store, url).await?;
     let found = points(&repo).await?;
     let mut clusters = BTreeMap::new();
     for point in &found.points {
@@ -94,7 +94,7 @@ async fn straight(args: &RepoStatus, url: &str, terminal: Terminal) -> Result<Ex
         abilities,
         clusters,
     };
-    let exit = show(&repo, &view, args.output.format, terminal)?;
+    let exit = show(&repo, &view, args.direct.output.format, terminal)?;
     for (record, why) in &found.unreadable {
         terminal.say(&format!("error: {record} cannot be read: {why}"));
     }
@@ -199,14 +199,14 @@ async fn in_cluster(
     let text = match &status.name {
         Some(name) => {
             let repository: Repository = cluster.get(name).await?;
-            match status.output.format {
+            match status.direct.output.format {
                 Format::Table => describe(&repository).to_string(),
                 format => listed(format, &[repository], true, || Table::new(&[]))?,
             }
         }
         None => {
             let repositories: Vec<Repository> = cluster.list("").await?;
-            listed(status.output.format, &repositories, false, || {
+            listed(status.direct.output.format, &repositories, false, || {
                 table(&repositories, Utc::now())
             })?
         }

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use lifebuoy_api::{Problem, Severity};
 
-use super::Table;
+use super::{Table, inert};
 
 /// The width of the labels; a longer one is out of line.
 const LABEL_CHARS: usize = 15;
@@ -19,6 +19,7 @@ impl Description {
     pub(crate) fn line(&mut self, label: &str, value: impl fmt::Display) -> &mut Self {
         let value = value.to_string();
         if !value.is_empty() {
+            let value = inert::line(&value);
             let label = format!("{label}:");
             // Writing to a string does not fail.
             let _ = writeln!(self.0, "{label:<LABEL_CHARS$} {value}");

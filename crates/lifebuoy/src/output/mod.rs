@@ -1,8 +1,9 @@
 //! What a command shows: results on standard output, everything else on
-//! standard error. Never prints a secret.
+//! standard error. Never prints a secret, nor anything that a terminal would obey.
 
 mod age;
 mod description;
+pub(crate) mod inert;
 mod objects;
 mod progress;
 mod table;
@@ -37,7 +38,8 @@ impl Terminal {
     /// [`Error::Output`], also when the reader of a pipe has gone.
     pub(crate) fn print(&self, text: &str) -> Result<(), Error> {
         let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes()).map_err(Error::Output)?;
+        out.write_all(inert::lines(text).as_bytes())
+            .map_err(Error::Output)?;
         if !text.ends_with('\n') {
             out.write_all(b"\n").map_err(Error::Output)?;
         }
@@ -47,7 +49,7 @@ impl Terminal {
     /// Tells the person something that is no result.
     pub(crate) fn say(&self, line: &str) {
         // Nobody is left to be told that standard error is closed.
-        let _ = writeln!(io::stderr().lock(), "{line}");
+        let _ = writeln!(io::stderr().lock(), "{}", inert::lines(line));
     }
 
     /// Says why the command failed, and what can be done.

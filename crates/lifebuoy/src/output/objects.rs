@@ -1,10 +1,12 @@
 //! Objects in the form that `-o` asks for. Pure.
 
+use std::borrow::Cow;
+
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Table;
+use super::{Table, inert};
 use crate::{args::Format, error::Error};
 
 /// Any value as JSON or YAML; as a table or names, what the caller makes.
@@ -20,13 +22,23 @@ pub(crate) fn document(
     match format {
         Format::Table => Ok(table()),
         Format::Name => Ok(names()),
-        Format::Json => {
-            serde_json::to_string_pretty(value).map_err(|error| Error::document("output", error))
-        }
+        Format::Json => json_of(value),
         Format::Yaml => {
-            serde_saphyr::to_string(value).map_err(|error| Error::document("output", error))
+            let text = serde_saphyr::to_string(value);
+            let text = text.map_err(|error| Error::document("output", error))?;
+            // Whatever is not escaped in it can be in JSON, which is YAML too.
+            match inert::lines(&text) {
+                Cow::Borrowed(_) => Ok(text),
+                Cow::Owned(_) => json_of(value),
+            }
         }
     }
+}
+
+fn json_of(value: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string_pretty(value)
+        .map(|text| inert::json(&text).into_owned())
+        .map_err(|error| Error::document("output", error))
 }
 
 /// Objects of the cluster: a list, or the one object that was asked for.
@@ -90,6 +102,19 @@ mod tests {
         let objects = some();
         let objects = if one { &objects[..1] } else { &objects };
         listed(format, objects, one, || Table::new(&["NAME"])).unwrap()
+    }
+
+    #[test]
+    fn no_document_tells_a_terminal_anything() {
+        for odd in ["\u{1b}[2J", "\u{9b}2J\u{7f}", "\u{202e}gpj", "a\r\nb"] {
+            let value = json!({"name": odd, "more": [1, {"of": "it"}]});
+            for format in [Format::Json, Format::Yaml] {
+                let text = document(format, &value, String::new, String::new).unwrap();
+                assert!(matches!(inert::lines(&text), Cow::Borrowed(_)), "{text:?}");
+                let read: Value = serde_saphyr::from_str(&text).unwrap();
+                assert_eq!(read, value, "{text}");
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Tables as kubectl prints them. Pure.
 
+use std::borrow::Cow;
+
+use super::inert;
+
 const GAP: &str = "   ";
 
 /// Rows under upper-case headings.
@@ -18,7 +22,12 @@ impl Table {
     }
 
     /// Adds a row; an empty cell is shown as `-`.
-    pub(crate) fn row(&mut self, cells: Vec<String>) {
+    pub(crate) fn row(&mut self, mut cells: Vec<String>) {
+        for cell in &mut cells {
+            if let Cow::Owned(shown) = inert::line(cell) {
+                *cell = shown;
+            }
+        }
         self.rows.push(cells);
     }
 
@@ -68,6 +77,16 @@ mod tests {
         NAME            PHASE      AGE
         nightly-29387   Complete   5m
         ö               -          2d1h
+        ");
+    }
+
+    #[test]
+    fn a_row_is_one_line_whatever_is_in_it() {
+        let mut table = Table::new(&["NAME"]);
+        table.row(vec!["a\nb\u{1b}[2J".into()]);
+        insta::assert_snapshot!(table, @r"
+        NAME
+        a\nb\033[2J
         ");
     }
 }

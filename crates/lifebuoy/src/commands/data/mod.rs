@@ -1,10 +1,15 @@
 //! `lifebuoy repo save|restore|ls|cat|diff`: files and block devices, direct on a
 //! repository.
 
+mod choose;
+mod entries;
+
 use std::{
+    ffi::OsStr,
     fs,
     io::{self, Write},
     ops::Range,
+    os::unix::ffi::OsStrExt,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -12,27 +17,29 @@ use std::{
 
 use chrono::Utc;
 use lifebuoy_data::{
-    Change, DataSummary, Diff, Entry, Excludes, Existing, Kind, Listed, Listing, Progress as Done,
-    RestoreDeviceRequest, RestoreRequest, SaveDeviceRequest, SaveRequest, TreePath, What,
-    read_file, restore as restore_files, restore_device, save as save_files, save_device,
-    snapshots,
+    DataSummary, Diff, Excludes, Existing, Listed, Listing, Problem, Progress as Done,
+    RestoreDeviceRequest, RestoreRequest, SaveDeviceRequest, SaveRequest, TreePath, VerifyRequest,
+    What, escaped, read_file, restore as restore_files, restore_device, save as save_files,
+    save_device, snapshots, verify,
 };
 use lifebuoy_engine::point;
-use lifebuoy_repo::{Purpose, Repository, SessionId, SessionRequest};
+use lifebuoy_repo::{Purpose, Repository, SessionId, SessionRequest, Snapshot};
 use serde_json::{Value, json};
 
 use crate::{
-    args::{CatData, DiffData, Format, ListData, RestoreData, SaveData},
+    args::{CatData, DiffData, Format, ListData, RestoreData, SaveData, Whose},
     error::Error,
     exit::Exit,
     output::{Description, Progress, Table, Terminal, document},
     store,
 };
 
+use entries::{write_change, write_entry};
+
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(crate) async fn save(args: &SaveData, terminal: Terminal) -> Result<Exit, Error> {
-    let repo = store::open(&args.store, &store::direct_only(&args.store)?).await?;
+    let repo = store::open(&args.direct.store, &store::direct_only(&args.direct.store)?).await?;
     let host = args.host.clone().unwrap_or_else(host_name);
     let place = fs::canonicalize(&args.path).map_err(|source| Error::Io {
         what: format!("find {}", args.path.display()),
@@ -88,7 +95,7 @@ pub(crate) async fn save(args: &SaveData, terminal: Terminal) -> Result<Exit, Er
         snapshot: saved.snapshot,
         summary: saved.summary,
     };
-    show_one(&listed, &done, args.output.format, terminal)
+    show_one(&listed, &done, None, args.direct.output.format, terminal)
 }
 
 /// The newest snapshot of the same place.
@@ -186,115 +193,160 @@ fn size(bytes: f64) -> String {
 }
 
 pub(crate) async fn restore(args: &RestoreData, terminal: Terminal) -> Result<Exit, Error> {
-    let repo = store::open(&args.store, &store::direct_only(&args.store)?).await?;
-    let Listed { snapshot, summary } = chosen(&repo, &args.snapshot).await?;
+    let repo = store::open(&args.direct.store, &store::direct_only(&args.direct.store)?).await?;
+    let Listed { snapshot, summary } = chosen(&repo, &args.snapshot, &args.whose).await?;
+    let path = tree_path(&args.path)?;
+    let done = Arc::new(Done::default());
+    let compared = Arc::new(Done::default());
+    let hold = point::hold(&repo, snapshot.session, &machine(&host_name())).await?;
+    let restored = async {
+        let bringing = bring_back(&repo, args, &snapshot, &path, summary.kind, &done);
+        let summary = watch(terminal, "restoring", &done, bringing).await?;
+        if args.verify {
+            let request = VerifyRequest {
+                snapshot: snapshot.clone(),
+                path: path.clone(),
+                place: args.target.clone(),
+            };
+            let comparing = async { Ok(verify(&repo, request, Arc::clone(&compared)).await?) };
+            watch(terminal, "verifying", &compared, comparing).await?;
+        }
+        Ok::<_, Error>(summary)
+    };
+    let restored = restored.await;
+    if let Some(hold) = hold {
+        hold.release().await;
+    }
+    let listed = Listed {
+        summary: restored?,
+        snapshot,
+    };
+    let compared = args.verify.then_some(&*compared);
+    show_one(
+        &listed,
+        &done,
+        compared,
+        args.direct.output.format,
+        terminal,
+    )
+}
+
+async fn bring_back(
+    repo: &Repository,
+    args: &RestoreData,
+    snapshot: &Snapshot,
+    path: &TreePath,
+    kind: What,
+    done: &Arc<Done>,
+) -> Result<DataSummary, Error> {
+    let (snapshot, place) = (snapshot.clone(), args.target.clone());
     let existing = if args.resume {
         Existing::Resume
     } else {
         Existing::Refuse
     };
-    let done = Arc::new(Done::default());
-    let (of, place) = (snapshot.clone(), args.target.clone());
-    let restoring = async {
-        Ok(match summary.kind {
-            What::Files => {
-                let request = RestoreRequest {
-                    snapshot: of,
-                    path: tree_path(&args.path)?,
-                    place,
-                    existing,
-                };
-                restore_files(&repo, request, Arc::clone(&done)).await?
-            }
-            What::Device => {
-                let request = RestoreDeviceRequest {
-                    snapshot: of,
-                    place,
-                    existing,
-                };
-                restore_device(&repo, request, Arc::clone(&done)).await?
-            }
-        })
+    let summary = match kind {
+        What::Files => {
+            let request = RestoreRequest {
+                snapshot,
+                path: path.clone(),
+                place,
+                existing,
+            };
+            restore_files(repo, request, Arc::clone(done)).await?
+        }
+        What::Device => {
+            let request = RestoreDeviceRequest {
+                snapshot,
+                place,
+                existing,
+            };
+            restore_device(repo, request, Arc::clone(done)).await?
+        }
     };
-    let hold = point::hold(&repo, snapshot.session, &machine(&host_name())).await?;
-    let restored = watch(terminal, "restoring", &done, restoring).await;
-    if let Some(hold) = hold {
-        hold.release().await;
-    }
-    let listed = Listed {
-        snapshot,
-        summary: restored?,
-    };
-    show_one(&listed, &done, args.output.format, terminal)
+    Ok(summary)
 }
 
-fn tree_path(text: &str) -> Result<TreePath, Error> {
-    let inner = text.trim_matches('/');
-    TreePath::new(inner.into())
-        .map_err(|error| Error::usage(format!("{text}: {error}"), "give a path as `ls` prints it"))
+/// A path in a snapshot as a person gives it, whatever bytes it holds.
+fn tree_path(given: &OsStr) -> Result<TreePath, Error> {
+    let names = given.as_bytes().split(|byte| *byte == b'/');
+    let names: Vec<&[u8]> = names
+        .filter(|name| !name.is_empty() && *name != b".")
+        .collect();
+    TreePath::new(names.join(&b'/')).map_err(|error| {
+        let given = escaped(given.as_bytes());
+        Error::usage(format!("{given}: {error}"), "give a path of the snapshot")
+    })
 }
 
 /// The snapshot that a person means.
-async fn chosen(repo: &Repository, name: &str) -> Result<Listed, Error> {
-    let (mut listed, _) = snapshots(repo).await?;
-    if name == "latest" {
-        listed.sort_by_key(|one| one.summary.taken_at);
-        return listed.pop().ok_or_else(|| {
-            Error::usage(
-                "there is no snapshot of files in this repository",
-                "make one: `lifebuoy repo save`",
-            )
-        });
-    }
-    let mut like = listed
-        .into_iter()
-        .filter(|one| one.snapshot.session.to_string().starts_with(name));
-    match (like.next(), like.next()) {
-        (Some(one), None) => Ok(one),
-        (None, _) => Err(Error::usage(
-            format!("there is no snapshot of files `{name}`"),
-            "list them: `lifebuoy repo ls`",
-        )),
-        _ => Err(Error::usage(
-            format!("several snapshots begin with `{name}`"),
-            "give more of the id",
-        )),
-    }
+async fn chosen(repo: &Repository, name: &str, whose: &Whose) -> Result<Listed, Error> {
+    let (listed, _) = snapshots(repo).await?;
+    choose::named(name, whose, listed, &host_name())
 }
 
-fn show_one(one: &Listed, done: &Done, format: Format, terminal: Terminal) -> Result<Exit, Error> {
+/// Shows a snapshot that was saved or restored, and what came of its comparison.
+fn show_one(
+    one: &Listed,
+    done: &Done,
+    compared: Option<&Done>,
+    format: Format,
+    terminal: Terminal,
+) -> Result<Exit, Error> {
+    for warning in done.warnings() {
+        terminal.say(&format!("warning: {warning}"));
+    }
     let now = done.done();
     let problems = done.problems_in_words();
+    let differing = compared.map(Done::problems_in_words).unwrap_or_default();
     let mut value = snapshot_value(one);
     value["doneEntries"] = json!(now.entries);
     value["doneBytes"] = json!(now.bytes);
     value["unchangedBytes"] = json!(now.unchanged);
     value["problems"] = json!(problems);
     value["problemsTotal"] = json!(now.problems);
+    if let Some(compared) = compared.map(Done::done) {
+        value["compared"] = json!({
+            "entries": compared.entries,
+            "bytes": compared.bytes,
+            "problems": differing,
+            "problemsTotal": compared.problems,
+        });
+    }
+    let compared = compared.map(Done::done);
     let table = || {
         let mut text = Description::default();
         text.line("Snapshot", one.snapshot.session)
-            .line("Path", &one.summary.path)
+            .line("Path", escaped(one.summary.path.as_bytes()))
             .line("Entries", now.entries)
             .line("Bytes", now.bytes)
             .line("Bytes unchanged", now.unchanged)
-            .line("Problems", now.problems);
-        let mut table = Table::new(&["PATH", "PROBLEM"]);
-        for problem in &problems {
-            table.row(vec![problem.path.clone(), problem.what.clone()]);
-        }
-        if !table.is_empty() {
-            text.section("What is missing", table);
+            .line("Problems", now.problems)
+            .maybe("Entries equal", compared.map(|done| done.entries))
+            .maybe("Differences", compared.map(|done| done.problems));
+        for (heading, problems) in [("What is missing", &problems), ("What differs", &differing)] {
+            if !problems.is_empty() {
+                text.section(heading, problem_table(problems));
+            }
         }
         text.to_string()
     };
     let name = || format!("{}\n", one.snapshot.session);
     terminal.print(&document(format, &value, table, name)?)?;
-    Ok(if now.problems == 0 {
+    let missing = now.problems + compared.map_or(0, |done| done.problems);
+    Ok(if missing == 0 {
         Exit::Done
     } else {
         Exit::Partial
     })
+}
+
+fn problem_table(problems: &[Problem]) -> Table {
+    let mut table = Table::new(&["PATH", "PROBLEM"]);
+    for Problem { path, what } in problems {
+        table.row(vec![path.clone(), what.clone()]);
+    }
+    table
 }
 
 fn snapshot_value(one: &Listed) -> Value {
@@ -312,14 +364,14 @@ fn snapshot_value(one: &Listed) -> Value {
 }
 
 pub(crate) async fn list(args: &ListData, terminal: Terminal) -> Result<Exit, Error> {
-    let repo = store::open(&args.store, &store::direct_only(&args.store)?).await?;
+    let repo = store::open(&args.direct.store, &store::direct_only(&args.direct.store)?).await?;
     match &args.snapshot {
-        None => list_snapshots(&repo, args.output.format, terminal).await,
+        None => list_snapshots(&repo, args, terminal).await,
         Some(name) => {
-            let one = chosen(&repo, name).await?;
+            let one = chosen(&repo, name, &args.whose).await?;
             let path = tree_path(&args.path)?;
             let mut listing = Listing::of(&repo, &one.snapshot, path).await?;
-            let format = args.output.format;
+            let format = args.direct.output.format;
             let mut out = io::BufWriter::new(io::stdout().lock());
             // As they come: a snapshot may have more entries than memory has room for.
             while let Some(entry) = listing.next().await? {
@@ -333,10 +385,12 @@ pub(crate) async fn list(args: &ListData, terminal: Terminal) -> Result<Exit, Er
 
 async fn list_snapshots(
     repo: &Repository,
-    format: Format,
+    args: &ListData,
     terminal: Terminal,
 ) -> Result<Exit, Error> {
     let (listed, unreadable) = snapshots(repo).await?;
+    let listed = choose::of(&args.whose, listed);
+    let format = args.direct.output.format;
     let value = Value::Array(listed.iter().map(snapshot_value).collect());
     let table = || {
         let mut table = Table::new(&[
@@ -347,7 +401,7 @@ async fn list_snapshots(
                 snapshot.session.to_string(),
                 format!("{:?}", summary.kind),
                 summary.host.clone(),
-                summary.path.clone(),
+                escaped(summary.path.as_bytes()),
                 summary.taken_at.to_rfc3339(),
                 summary.entries.to_string(),
                 summary.bytes.to_string(),
@@ -372,64 +426,9 @@ async fn list_snapshots(
     })
 }
 
-/// JSON and YAML are a document a line: there is no end of a list to wait for.
-fn write_entry(out: &mut impl Write, entry: &Entry, format: Format) -> io::Result<()> {
-    let (letter, size, target) = kind(entry);
-    match format {
-        Format::Name => writeln!(out, "{}", entry.path),
-        Format::Json | Format::Yaml => writeln!(out, "{}", entry_value(entry)),
-        Format::Table => {
-            let arrow = if target.is_empty() { "" } else { " -> " };
-            writeln!(
-                out,
-                "{letter} {:04o} {:>6} {:>6} {size:>14} {} {}{arrow}{target}",
-                entry.meta.mode,
-                entry.meta.uid,
-                entry.meta.gid,
-                time(entry),
-                entry.path,
-            )
-        }
-    }
-}
-
-fn time(entry: &Entry) -> String {
-    let modified = entry.meta.modified;
-    chrono::DateTime::from_timestamp(modified.seconds, modified.nanoseconds)
-        .map_or_else(|| modified.seconds.to_string(), |time| time.to_rfc3339())
-}
-
-/// A letter as of `ls`, the size in bytes, and what it points to.
-fn kind(entry: &Entry) -> (char, u64, String) {
-    match &entry.kind {
-        Kind::Directory => ('d', 0, String::new()),
-        Kind::File { size, .. } => ('-', *size, String::new()),
-        Kind::Symlink(target) => ('l', 0, String::from_utf8_lossy(target).into_owned()),
-        Kind::Fifo => ('p', 0, String::new()),
-        Kind::Socket => ('s', 0, String::new()),
-        Kind::CharDevice { major, minor } => ('c', 0, format!("{major}:{minor}")),
-        Kind::BlockDevice { major, minor } => ('b', 0, format!("{major}:{minor}")),
-        Kind::HardLink(first) => ('h', 0, first.to_string()),
-    }
-}
-
-fn entry_value(entry: &Entry) -> Value {
-    let (letter, size, target) = kind(entry);
-    json!({
-        "path": entry.path.to_string(),
-        "kind": letter,
-        "size": size,
-        "target": target,
-        "mode": format!("{:04o}", entry.meta.mode),
-        "uid": entry.meta.uid,
-        "gid": entry.meta.gid,
-        "modified": time(entry),
-    })
-}
-
 pub(crate) async fn cat(args: &CatData) -> Result<Exit, Error> {
     let repo = store::open(&args.store, &store::direct_only(&args.store)?).await?;
-    let one = chosen(&repo, &args.snapshot).await?;
+    let one = chosen(&repo, &args.snapshot, &args.whose).await?;
     let path = tree_path(&args.path)?;
     let mut write = |bytes: &[u8]| io::stdout().lock().write_all(bytes);
     read_file(&repo, &one.snapshot, &path, &mut write).await?;
@@ -438,29 +437,14 @@ pub(crate) async fn cat(args: &CatData) -> Result<Exit, Error> {
 }
 
 pub(crate) async fn diff(args: &DiffData) -> Result<Exit, Error> {
-    let repo = store::open(&args.store, &store::direct_only(&args.store)?).await?;
-    let before = chosen(&repo, &args.before).await?;
-    let after = chosen(&repo, &args.after).await?;
+    let repo = store::open(&args.direct.store, &store::direct_only(&args.direct.store)?).await?;
+    let before = chosen(&repo, &args.before, &args.whose).await?;
+    let after = chosen(&repo, &args.after, &args.whose).await?;
     let path = tree_path(&args.path)?;
     let mut diff = Diff::of(&repo, &before.snapshot, &after.snapshot, &path).await?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     while let Some((change, entry)) = diff.next().await? {
-        let (letter, word) = match change {
-            Change::Added => ('+', "added"),
-            Change::Removed => ('-', "removed"),
-            Change::Contents => ('M', "contents"),
-            Change::Meta => ('m', "metadata"),
-        };
-        match args.output.format {
-            Format::Table => writeln!(out, "{letter} {}", entry.path),
-            Format::Name => writeln!(out, "{}", entry.path),
-            Format::Json | Format::Yaml => {
-                let mut value = entry_value(&entry);
-                value["change"] = json!(word);
-                writeln!(out, "{value}")
-            }
-        }
-        .map_err(Error::Output)?;
+        write_change(&mut out, change, &entry, args.direct.output.format).map_err(Error::Output)?;
     }
     out.flush().map_err(Error::Output)?;
     Ok(Exit::Done)
@@ -477,6 +461,16 @@ mod tests {
         assert_eq!(regions(file.path()).unwrap(), [0..4096, 8192..8292]);
         fs::write(&file, "0\n").unwrap();
         assert!(regions(file.path()).is_err());
+    }
+
+    #[test]
+    fn paths_are_taken_as_people_give_them() {
+        let path = |bytes: &[u8]| tree_path(OsStr::from_bytes(bytes)).map_err(|_| ());
+        let same = |bytes: &[u8]| TreePath::new(bytes.to_vec()).map_err(|_| ());
+        assert_eq!(path(b"/a//b/./c/"), same(b"a/b/c"));
+        assert_eq!(path(b"."), same(b""));
+        assert_eq!(path(b"odd \xff\n"), same(b"odd \xff\n"));
+        assert_eq!(path(b"a/../b"), Err(()));
     }
 
     #[test]
