@@ -13,6 +13,7 @@ mod builder;
 mod contents;
 mod cursor;
 mod cutter;
+mod delivery;
 mod device;
 mod disk;
 mod entry;

@@ -8,17 +8,14 @@ use std::{
     os::unix::fs::FileExt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    thread,
 };
 
-use bytes::Bytes;
-use crossbeam_channel::{Receiver, bounded};
-use futures::StreamExt;
 use lifebuoy_repo::{ChunkId, Reader, Repository, Snapshot};
 use tokio::runtime::Handle;
 
 use crate::{
     cursor::{Cursor, find},
+    delivery::{Piece, deliver, part, whole},
     entry::{Attributes, Content, Entry, Kind, Meta, Pairs},
     error::{Error, Malformed, Result},
     manifest::{DataSummary, Manifest},
@@ -26,7 +23,6 @@ use crate::{
     node::decode_attributes,
     path::TreePath,
     progress::Progress,
-    save::threads,
     target::{Existing, Nearby, Target, reserve},
 };
 
@@ -34,8 +30,6 @@ use crate::{
 const WINDOW_ENTRIES: usize = 32 * 1024;
 /// Chunks of one large file that are restored together.
 const WINDOW_CHUNKS: usize = 4096;
-/// Chunks that wait to be written.
-const CHUNKS_AHEAD: usize = 4;
 
 /// What to restore, and where to.
 #[derive(Debug)]
@@ -101,17 +95,6 @@ struct Composed<'a> {
     /// What failed, if anything has.
     failure: Mutex<Option<String>>,
 }
-
-/// Bytes of a chunk, and where they belong.
-struct Piece {
-    file: usize,
-    begin: u64,
-    offset: usize,
-    length: usize,
-}
-
-/// A chunk, and what of it belongs where.
-type Delivery = (Result<Bytes, String>, Vec<Piece>);
 
 impl<'a> Restoring<'a> {
     fn begin(
@@ -501,72 +484,6 @@ impl<'a> Restoring<'a> {
     }
 }
 
-pub(crate) fn deliver_to(
-    reader: &Arc<Reader>,
-    runtime: &Handle,
-    parts: &[Placed],
-    write: &(impl Fn(io::Result<&[u8]>, u64) + Sync),
-) -> Result<()> {
-    let mut pieces: HashMap<ChunkId, Vec<Piece>> = HashMap::new();
-    for part in parts {
-        let piece = Piece::of(0, part);
-        pieces.entry(part.chunk).or_default().push(piece);
-    }
-    deliver(
-        reader,
-        runtime,
-        pieces,
-        &|plain: io::Result<&[u8]>, piece: &Piece, _: &mut Nearby| {
-            write(plain.and_then(|plain| whole(plain, piece)), piece.begin);
-        },
-    )
-}
-
-fn deliver(
-    reader: &Arc<Reader>,
-    runtime: &Handle,
-    mut pieces: HashMap<ChunkId, Vec<Piece>>,
-    write: &(impl Fn(io::Result<&[u8]>, &Piece, &mut Nearby) + Sync),
-) -> Result<()> {
-    let mut ids: Vec<ChunkId> = pieces.keys().copied().collect();
-    reader.sort_as_stored(&mut ids);
-    let (to_write, deliveries) = bounded::<Delivery>(CHUNKS_AHEAD);
-    // What it takes is dropped before its threads are waited for: so they end.
-    thread::scope(move |scope| {
-        for _ in 0..threads() {
-            let deliveries: Receiver<Delivery> = deliveries.clone();
-            scope.spawn(move || {
-                let mut nearby = Nearby::default();
-                for (plain, pieces) in deliveries {
-                    for piece in pieces {
-                        let plain = plain
-                            .as_deref()
-                            .map_err(|what| io::Error::other(what.clone()));
-                        write(plain, &piece, &mut nearby);
-                    }
-                }
-            });
-        }
-        drop(deliveries);
-        let mut chunks = std::pin::pin!(reader.get_ordered(ids.clone()));
-        for id in ids {
-            let Some(read) = runtime.block_on(chunks.next()) else {
-                break;
-            };
-            let plain = match read {
-                Ok((_, plain)) => Ok(plain),
-                Err(error) if error.is_transient() => return Err(error.into()),
-                Err(error) => Err(error.to_string()),
-            };
-            let wanted = pieces.remove(&id).unwrap_or_default();
-            if to_write.send((plain, wanted)).is_err() {
-                break;
-            }
-        }
-        Ok(())
-    })
-}
-
 /// The next chunks of a map.
 pub(crate) async fn some(walk: &mut MapWalk) -> Result<Vec<Placed>> {
     let mut parts = Vec::new();
@@ -578,37 +495,9 @@ pub(crate) async fn some(walk: &mut MapWalk) -> Result<Vec<Placed>> {
     Ok(parts)
 }
 
-impl Piece {
-    fn of(file: usize, part: &Placed) -> Self {
-        Self {
-            file,
-            begin: part.begin,
-            offset: 0,
-            length: usize::try_from(part.length).unwrap_or(usize::MAX),
-        }
-    }
-}
-
 impl Composed<'_> {
     fn fail(&self, what: &impl ToString) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.get_or_insert_with(|| what.to_string());
     }
-}
-
-/// The bytes of a small file in its segment.
-fn part<'a>(plain: &'a [u8], piece: &Piece) -> io::Result<&'a [u8]> {
-    let end = piece.offset.checked_add(piece.length);
-    end.and_then(|end| plain.get(piece.offset..end))
-        .ok_or_else(|| io::Error::other("the snapshot is damaged: its chunk is too short"))
-}
-
-/// A chunk that belongs to the file as a whole.
-fn whole<'a>(plain: &'a [u8], piece: &Piece) -> io::Result<&'a [u8]> {
-    if plain.len() == piece.length {
-        return Ok(plain);
-    }
-    Err(io::Error::other(
-        "the snapshot is damaged: a chunk has another length than its extent",
-    ))
 }

@@ -22,11 +22,14 @@ mod output;
 mod requests;
 mod store;
 
-use std::process::ExitCode;
+use std::{num::NonZeroUsize, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches};
 
 use crate::{args::Cli, error::Error, exit::Exit, output::Terminal};
+
+/// Pools of memory that are not contended for, also where there is only one core.
+const ARENAS_MIN: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
 
 /// Under which name the command was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +71,8 @@ pub fn grammar(program: Program) -> clap::Command {
 /// those that `--help` lists.
 #[must_use]
 pub fn main(program: Program) -> ExitCode {
+    let cores = std::thread::available_parallelism().unwrap_or(ARENAS_MIN);
+    lifebuoy_allocator::limit_arenas(cores.max(ARENAS_MIN));
     // Fails only if a provider is installed already, which then serves as well.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let matches = grammar(program).get_matches();
