@@ -11,7 +11,7 @@ use std::{
 
 use futures::future;
 use lifebuoy_repo::{ChunkKind, Limits, Location, LocationOptions, Rate};
-use object_store::memory::InMemory;
+use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
@@ -81,14 +81,13 @@ async fn requests_at_one_time_share_a_limit_evenly() {
     let get = |key: &'static str| {
         let store = Arc::clone(&store);
         async move {
-            let found = object_store::ObjectStoreExt::get(&*store, &key.into()).await;
-            found.unwrap().bytes().await.unwrap();
+            let found = store.get(&Path::from(key)).await.unwrap();
+            found.bytes().await.unwrap();
             Instant::now()
         }
     };
     for (key, bytes) in [("large", vec![0; 16 << 20]), ("small", vec![0; 1 << 20])] {
-        let put = object_store::ObjectStoreExt::put(&*memory, &key.into(), bytes.into()).await;
-        put.unwrap();
+        memory.put(&Path::from(key), bytes.into()).await.unwrap();
     }
     let begun = Instant::now();
     let (large, small) = future::join(get("large"), get("small")).await;
@@ -104,8 +103,7 @@ async fn signs_of_life_do_not_wait_behind_packs() {
         let store = Arc::clone(&store);
         async move {
             let bytes = vec![0; length];
-            let put = object_store::ObjectStoreExt::put(&*store, &key.into(), bytes.into());
-            put.await.unwrap();
+            store.put(&Path::from(key), bytes.into()).await.unwrap();
             Instant::now()
         }
     };
@@ -162,8 +160,8 @@ async fn a_pack_goes_over_the_network_evenly_and_not_at_once() {
     let store = store.open(&credentials).unwrap();
     let length = 4 << 20;
     let server = take(listener, length);
-    let put = object_store::ObjectStoreExt::put(&*store, &"pack".into(), vec![7; length].into());
-    put.await.unwrap();
+    let pack = vec![7; length];
+    store.put(&Path::from("pack"), pack.into()).await.unwrap();
     let seen = server.join().unwrap();
     let at = |share: usize| {
         seen.iter()
