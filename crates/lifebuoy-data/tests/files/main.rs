@@ -6,6 +6,7 @@ mod collect;
 mod devices;
 mod incremental;
 mod oddities;
+mod parts;
 mod struck;
 mod support;
 mod verify;
