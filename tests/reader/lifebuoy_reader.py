@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Reads a lifebuoy repository without lifebuoy.
 
-Written from docs/format.md and docs/format-archive.md alone, as the proof that a
-repository can be read when the program is gone. It lists, verifies and extracts;
+Written from docs/format.md, docs/format-archive.md and docs/format-data.md alone, as
+the proof that a repository can be read when the program is gone. It lists, verifies and extracts;
 it never writes into a repository.
 """
 
@@ -14,9 +14,11 @@ import sys
 sys.dont_write_bytecode = True
 
 import repo_format as f  # noqa: E402
-from archive import Archive, canonical, label, merged, parse_json, rendered, secret_key  # noqa: E402
+from archive import Archive, canonical, label, merged, parse_json, rendered  # noqa: E402
+from extract import described, extract  # noqa: E402
 from repo_format import Damaged  # noqa: E402
 from repository import CannotOpen, Repository, unlock  # noqa: E402
+from snapshots import open_snapshot  # noqa: E402
 from store import Directory  # noqa: E402
 from verify import verify  # noqa: E402
 
@@ -50,9 +52,10 @@ def parse_arguments():
     command.set_defaults(run=run_list)
     command = commands.add_parser("verify", help="read everything; exit 1 if anything is wrong")
     command.set_defaults(run=run_verify)
-    command = commands.add_parser("extract", help="write every Kubernetes object of a snapshot to a file")
+    command = commands.add_parser("extract", help="write what a snapshot holds to disk: each Kubernetes object "
+                                                   "as a file, files as they were, a device as its image")
     command.add_argument("snapshot", help="its session id, or the unambiguous beginning of one")
-    command.add_argument("directory", help="must be empty or not exist")
+    command.add_argument("place", help="must not exist, or be an empty directory")
     command.set_defaults(run=run_extract)
     command = commands.add_parser("describe", help="everything in the repository with a digest per object, as JSON")
     command.set_defaults(run=run_describe)
@@ -123,12 +126,18 @@ def run_list(arguments, store, secret):
         return min(problems.count, 1)
     for snapshot in found:
         summary = snapshot["summary"]
-        cluster = summary.get("cluster") or {}
         print(snapshot["session"], snapshot["cluster"], snapshot["sequence"],
-              "forgotten" if snapshot["forgotten"] else "kept", summary.get("takenAt"),
-              cluster.get("name"), summary.get("backup"), summary.get("completeness"),
-              summary.get("consistency"), f"{summary.get('objects')} objects")
+              "forgotten" if snapshot["forgotten"] else "kept", summary.get("takenAt"), *in_words(summary))
     return min(problems.count, 1)
+
+
+def in_words(summary):
+    if "data" in summary:
+        return (summary.get("kind"), summary.get("host"), summary.get("path"),
+                f"{summary.get('entries')} entries", f"{summary.get('bytes')} bytes")
+    cluster = summary.get("cluster") or {}
+    return (cluster.get("name"), summary.get("backup"), summary.get("completeness"),
+            summary.get("consistency"), f"{summary.get('objects')} objects")
 
 
 # verify
@@ -148,7 +157,8 @@ def run_verify(arguments, store, secret):
             print(f"note: {key}: {remark}")
         counts = report.counts
         print(f"read {counts['objects']} objects with {counts['chunks']} chunks, {counts['snapshots']} snapshots "
-              f"with {counts['kubernetesObjects']} Kubernetes objects: {len(report.findings)} findings")
+              f"with {counts['kubernetesObjects']} Kubernetes objects, {counts['entries']} files and "
+              f"{counts['devices']} devices: {len(report.findings)} findings")
     return 1 if report.findings else 0
 
 
@@ -160,39 +170,57 @@ def run_extract(arguments, store, secret):
     chosen = [s for s in repository.snapshots() if s.id.hex().startswith(arguments.snapshot)]
     if len(chosen) != 1:
         raise CannotOpen(f"{len(chosen)} snapshots begin with {arguments.snapshot!r}")
-    os.makedirs(arguments.directory, exist_ok=True)
-    if os.listdir(arguments.directory):
-        raise CannotOpen(f"{arguments.directory} is not empty")
+    if os.path.lexists(arguments.place) and not (os.path.isdir(arguments.place) and not os.listdir(arguments.place)):
+        raise CannotOpen(f"{arguments.place} is there, and no empty directory")
+    kind, written = "entries", 0
+    found = opened(repository, chosen[0], problems)
+    if isinstance(found, Archive):
+        kind, written = "objects", extract_objects(found, arguments.place, problems, chosen[0])
+    elif found:
+        written = extract(found, arguments.place)
+    if arguments.json:
+        show({kind: written, "problems": problems.count})
+    else:
+        print(f"wrote {written} {kind}")
+    return min(problems.count, 1)
+
+
+def opened(repository, session, problems):
+    """What a snapshot points to, or None."""
+    key = session.committed[0].text
+    try:
+        return open_snapshot(repository, session, lambda problem: problems(key, problem))
+    except Damaged as damage:
+        problems(key, f"the snapshot cannot be read: {damage}")
+        return None
+
+
+def extract_objects(archive, directory, problems, session):
+    os.makedirs(directory, exist_ok=True)
     written = 0
-    for kind, item, whole in objects(repository, chosen[0], problems):
-        path = os.path.join(arguments.directory, *file_path(kind, item))
+    for kind, item, whole in objects(archive, problems, session):
+        path = os.path.join(directory, *file_path(kind, item))
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "x", encoding="utf-8") as file:
             file.write(rendered(whole) + "\n")
         written += 1
-    if arguments.json:
-        show({"objects": written, "problems": problems.count})
-    else:
-        print(f"wrote {written} objects")
-    return min(problems.count, 1)
+    return written
 
 
-def objects(repository, session, problems):
+def objects(archive, problems, session):
     """Every object of a snapshot that can be read: its type, its columns, and both merged."""
-    key, end = session.committed
+    key = session.committed[0].text
     try:
-        archive = Archive(repository.chunk, end.root, secret_key(repository.keys, b"object"),
-                          lambda problem: problems(key.text, problem))
         types = archive.types()
     except Damaged as damage:
-        problems(key.text, f"the snapshot cannot be read: {damage}")
+        problems(key, f"the snapshot cannot be read: {damage}")
         return
     for kind in types:
         for item in archive.objects(kind):
             try:
                 yield kind, item, merged(item)
             except Damaged as damage:
-                problems(key.text, f"{kind.name}: {label((item.namespace, item.name))}: {damage}")
+                problems(key, f"{kind.name}: {label((item.namespace, item.name))}: {damage}")
 
 
 def file_path(kind, item):
@@ -232,14 +260,24 @@ def run_describe(arguments, store, secret):
         })
     snapshots = []
     for session, snapshot in summaries(repository, problems):
-        digests = {}
-        for kind, item, whole in objects(repository, session, problems):
-            digest = hashlib.sha256(canonical(whole).encode()).hexdigest()
-            digests.setdefault(kind.name, {})[label((item.namespace, item.name))] = digest
+        found = opened(repository, session, problems)
         pinned = {"pinned": True} if session.pinned else {}
-        snapshots.append({**snapshot, **pinned, "objects": digests})
+        held = {}
+        if isinstance(found, Archive):
+            held = {"objects": digests(found, problems, session)}
+        elif found:
+            held = described(found)
+        snapshots.append({**snapshot, **pinned, **held})
     show({"repository": repository.keys.repository.hex(), **collected, "sessions": sessions, "snapshots": snapshots})
     return min(problems.count, 1)
+
+
+def digests(archive, problems, session):
+    found = {}
+    for kind, item, whole in objects(archive, problems, session):
+        digest = hashlib.sha256(canonical(whole).encode()).hexdigest()
+        found.setdefault(kind.name, {})[label((item.namespace, item.name))] = digest
+    return found
 
 
 def collections(repository):

@@ -1,13 +1,15 @@
 """Reads everything in a repository and names what is wrong, each with a key.
 
 Every object by itself, each session's objects against one another, and the tree of
-every snapshot down to each Kubernetes object. Never repairs and never writes.
+every snapshot down to each Kubernetes object and each byte of a file. Never repairs and never writes.
 """
 
 import repo_format as f
-from archive import Archive, field, label, merged, parse_json, secret_key
+from archive import Archive, field, label, merged, parse_json
+from files import FILE
 from repo_format import Damaged, require
 from repository import CannotOpen, Repository, fetch, unlock
+from snapshots import open_snapshot
 
 
 class Report:
@@ -16,7 +18,7 @@ class Report:
     def __init__(self):
         self.findings, self.notes = [], []
         self.mends = {}
-        self.counts = {"objects": 0, "chunks": 0, "snapshots": 0, "kubernetesObjects": 0}
+        self.counts = {"objects": 0, "chunks": 0, "snapshots": 0, "kubernetesObjects": 0, "entries": 0, "devices": 0}
 
     def damaged(self, key, problem):
         if f.MEND + key in self.mends:
@@ -264,17 +266,37 @@ def _check_snapshot(repository, session, report):
     report.counts["snapshots"] += 1
     try:
         summary = parse_json(end.summary, "the summary")
-        archive = Archive(repository.chunk, end.root, secret_key(repository.keys, b"object"),
-                          lambda problem: report.damaged(key, problem))
-        types = archive.types()
-        require(archive.manifest.get("summary") == summary, "the manifest has another summary")
-        objects = field(summary, "objects", int)
-        uid = field(field(summary, "cluster", dict), "uid", str)
-        require(repository.keys.cluster_key(uid) == session.committed[0].cluster,
-                "the summary names a cluster with another cluster key")
+        found = open_snapshot(repository, session, lambda problem: report.damaged(key, problem))
+        require(found.manifest.get("summary") == summary, "the manifest has another summary")
+        if isinstance(found, Archive):
+            _check_archive(repository, session, found, summary, report)
+        else:
+            _check_files(found, report)
     except Damaged as damage:
         report.damaged(key, f"the snapshot cannot be read: {damage}")
+
+
+def _check_files(snapshot, report):
+    """Every entry, and all bytes: what is wrong with them, reading them reports."""
+    if snapshot.is_device:
+        report.counts["devices"] += 1
+        for _ in snapshot.blocks():
+            pass
         return
+    for entry in snapshot.entries():
+        report.counts["entries"] += 1
+        snapshot.attributes(entry)
+        if entry.kind == FILE:
+            for _ in snapshot.pieces(entry):
+                pass
+
+
+def _check_archive(repository, session, archive, summary, report):
+    key, types = session.committed[0].text, archive.types()
+    objects = field(summary, "objects", int)
+    uid = field(field(summary, "cluster", dict), "uid", str)
+    require(repository.keys.cluster_key(uid) == session.committed[0].cluster,
+            "the summary names a cluster with another cluster key")
     total = 0
     for kind in types:
         for item in archive.objects(kind):

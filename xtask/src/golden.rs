@@ -4,6 +4,7 @@
 //! It never touches one that is there: what an old version wrote is the point.
 
 mod edges;
+mod machine;
 mod story;
 
 use std::fs;

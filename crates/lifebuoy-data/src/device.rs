@@ -13,7 +13,7 @@ use std::{
 };
 
 use crossbeam_channel::bounded;
-use lifebuoy_repo::{Reader, Repository, SessionRequest, Snapshot, Writer};
+use lifebuoy_repo::{Reader, Repository, SessionRequest, Snapshot};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     error::{Error, Result},
     manifest::{DataSummary, Manifest},
     map::{MapWalk, Placed},
+    parts::Parts,
     progress::Progress,
     reading::{next_data, read_up_to},
     restore::some,
@@ -82,7 +83,7 @@ pub async fn save_device(
     request: SaveDeviceRequest,
     progress: Arc<Progress>,
 ) -> Result<Saved> {
-    let writer = Arc::new(repository.begin(session).await?);
+    let writer = Arc::new(Parts::begin(repository, session, &request.summary).await?);
     let reader = Arc::new(repository.reader().await?);
     let (of, runtime) = (Arc::clone(&writer), Handle::current());
     let work = move || blocks(&of, runtime, &reader, request, &progress);
@@ -93,7 +94,7 @@ pub async fn save_device(
 const LOST: Error = Error::Internal("a thread of the save ended early");
 
 fn blocks(
-    writer: &Writer,
+    writer: &Parts,
     runtime: Handle,
     reader: &Arc<Reader>,
     request: SaveDeviceRequest,

@@ -29,6 +29,7 @@ mod manifest;
 mod map;
 mod node;
 mod order;
+mod parts;
 mod path;
 mod progress;
 mod reading;

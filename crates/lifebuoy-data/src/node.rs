@@ -200,7 +200,10 @@ fn attributes(fields: &mut Fields<'_>) -> Result<Pairs, Malformed> {
     for _ in 0..count {
         let name = fields.text(TEXT_BYTES_MAX)?.to_vec();
         let value = fields.text(TEXT_BYTES_MAX)?.to_vec();
-        if name.contains(&0) || pairs.last().is_some_and(|last| last.0 >= name) {
+        if name.is_empty() || name.contains(&0) {
+            return Err(Malformed("an attribute has a name that none may have"));
+        }
+        if pairs.last().is_some_and(|last| last.0 >= name) {
             return Err(Malformed("attributes are out of order"));
         }
         pairs.push((name, value));

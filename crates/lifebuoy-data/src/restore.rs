@@ -437,6 +437,7 @@ impl<'a> Restoring<'a> {
         loop {
             let parts = match self.runtime.block_on(some(&mut walk)) {
                 Ok(parts) => parts,
+                Err(Error::Repository(error)) if error.is_transient() => return Err(error.into()),
                 Err(error @ (Error::Damaged { .. } | Error::Repository(_))) => {
                     file.fail(&error);
                     break;

@@ -4,7 +4,7 @@
 use std::{path::PathBuf, sync::Arc, thread};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
-use lifebuoy_repo::{ChunkId, ChunkKind, Reader, Repository, SessionRequest, Snapshot, Writer};
+use lifebuoy_repo::{ChunkId, Reader, Repository, SessionRequest, Snapshot};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     excludes::Excludes,
     manifest::{DataSummary, Manifest},
     order::Order,
+    parts::Parts,
     progress::Progress,
     reading::{Batch, Outcome, Reading},
     scan::Scan,
@@ -61,7 +62,7 @@ pub async fn save(
     request: SaveRequest,
     progress: Arc<Progress>,
 ) -> Result<Saved> {
-    let writer = Arc::new(repository.begin(session).await?);
+    let writer = Arc::new(Parts::begin(repository, session, &request.summary).await?);
     let reader = Arc::new(repository.reader().await?);
     let manifest = {
         let (writer, runtime) = (Arc::clone(&writer), Handle::current());
@@ -73,12 +74,10 @@ pub async fn save(
 }
 
 /// Ends a session with this manifest, or gives it up.
-pub(crate) async fn commit(writer: &Writer, manifest: Result<Manifest>) -> Result<Saved> {
+pub(crate) async fn commit(writer: &Parts, manifest: Result<Manifest>) -> Result<Saved> {
     let committed = async {
         let manifest = manifest?;
-        let root = writer
-            .put(ChunkKind::Metadata, manifest.to_bytes()?)
-            .await?;
+        let root = manifest.to_bytes()?;
         let summary = manifest.summary;
         let snapshot = writer.commit(root, summary.to_bytes()?).await?;
         Ok(Saved { snapshot, summary })
@@ -91,7 +90,7 @@ pub(crate) async fn commit(writer: &Writer, manifest: Result<Manifest>) -> Resul
 }
 
 fn tree(
-    writer: &Writer,
+    writer: &Parts,
     runtime: Handle,
     reader: &Arc<Reader>,
     request: SaveRequest,

@@ -4,12 +4,13 @@
 use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use lifebuoy_repo::{ChunkId, ChunkKind, Compression, Writer};
+use lifebuoy_repo::{ChunkId, ChunkKind, Compression};
 use tokio::runtime::Handle;
 
 use crate::{
     builder::Nodes,
     error::{Error, Result},
+    parts::Parts,
 };
 
 /// Chunks that wait for a thread. Each is at most 4 MiB, and most are about 1 MiB.
@@ -33,7 +34,7 @@ pub(crate) enum Pending {
 
 /// The way to the writer. Shared by all threads of a save.
 pub(crate) struct Sealing<'a> {
-    writer: &'a Writer,
+    writer: &'a Parts,
     runtime: Handle,
     sender: Sender<Job>,
     pub(crate) jobs: Receiver<Job>,
@@ -41,7 +42,7 @@ pub(crate) struct Sealing<'a> {
 }
 
 impl<'a> Sealing<'a> {
-    pub(crate) fn new(writer: &'a Writer, runtime: Handle) -> Self {
+    pub(crate) fn new(writer: &'a Parts, runtime: Handle) -> Self {
         let (sender, jobs) = bounded(WAITING_MAX);
         Self {
             writer,
@@ -52,7 +53,7 @@ impl<'a> Sealing<'a> {
         }
     }
 
-    pub(crate) fn writer(&self) -> &'a Writer {
+    pub(crate) fn writer(&self) -> &'a Parts {
         self.writer
     }
 
@@ -81,10 +82,7 @@ impl<'a> Sealing<'a> {
             ChunkKind::Data => Compression::Quick,
             ChunkKind::Metadata => Compression::Small,
         };
-        let id = self
-            .writer
-            .put_here(&self.runtime, kind, compression, plain)?;
-        Ok(id)
+        self.writer.put(&self.runtime, kind, compression, plain)
     }
 
     /// Stores a chunk of contents: on another thread if one is free soon.

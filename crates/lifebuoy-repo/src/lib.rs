@@ -78,4 +78,4 @@ pub use sessions::Snapshots;
 pub use store::{Cause, Operation};
 pub use verify::Checked;
 pub use wire::Damage;
-pub use writer::{SessionRequest, Writer};
+pub use writer::{PutInPart, SessionRequest, Writer};

@@ -242,6 +242,25 @@ impl Session {
         self.store_new(kind, compression, id, plain)
     }
 
+    /// As [`Session::store`], unless `other` has the chunk. Returns whether it is here.
+    pub(crate) fn store_unless(
+        &self,
+        other: &Self,
+        kind: ChunkKind,
+        compression: Compression,
+        plain: &[u8],
+    ) -> Result<(ChunkId, bool)> {
+        let id = self.shared.keys.chunk_id(plain);
+        let len = plain.len() as u64;
+        self.counters.bytes_in.fetch_add(len, Ordering::Relaxed);
+        let is_here = self.contains(&id);
+        if is_here || other.state().stored.contains(&id) {
+            self.counters.chunks_reused.fetch_add(1, Ordering::Relaxed);
+            return Ok((id, is_here));
+        }
+        Ok((self.store_new(kind, compression, id, plain)?, true))
+    }
+
     /// Stores a chunk though others have it.
     pub(crate) fn store_copy(&self, kind: ChunkKind, plain: &[u8]) -> Result<ChunkId> {
         let id = self.shared.keys.chunk_id(plain);

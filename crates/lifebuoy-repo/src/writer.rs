@@ -42,6 +42,16 @@ pub struct SessionRequest {
     pub label: Bytes,
 }
 
+/// A chunk that was put in a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PutInPart {
+    /// Its id.
+    pub id: ChunkId,
+    /// Whether the part may lead to it: it is stored in the part, or was committed
+    /// before. Otherwise it is in the session that the part is one of.
+    pub is_here: bool,
+}
+
 /// A session at work. All methods take `&self`; share it in an `Arc`.
 #[must_use = "a session that is dropped without commit stores nothing that counts"]
 pub struct Writer {
@@ -264,6 +274,30 @@ impl Writer {
             runtime.block_on(self.inner.upload_waiting())?;
         }
         Ok(id)
+    }
+
+    /// As [`Writer::put_here`], for a part: what `whole`, the session that it is a part
+    /// of, has stored itself is not stored again.
+    ///
+    /// # Errors
+    /// Those of [`Writer::put`].
+    pub fn put_here_unless(
+        &self,
+        whole: &Self,
+        runtime: &Handle,
+        kind: ChunkKind,
+        compression: Compression,
+        plain: &[u8],
+    ) -> Result<PutInPart> {
+        check_len("a chunk", plain.len(), CHUNK_BYTES_MAX)?;
+        self.inner.check_open()?;
+        let (id, is_here) = self
+            .inner
+            .store_unless(&whole.inner, kind, compression, plain)?;
+        if self.inner.has_waiting() {
+            runtime.block_on(self.inner.upload_waiting())?;
+        }
+        Ok(PutInPart { id, is_here })
     }
 
     /// What the session did so far.

@@ -13,6 +13,7 @@ pub mod counting_proxy;
 pub mod directory;
 pub mod kubectl;
 pub mod load;
+pub mod oddities;
 mod ports;
 pub mod process;
 pub mod python;

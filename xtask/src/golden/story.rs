@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use lifebuoy_api::{Selection, VolumePolicy};
-use lifebuoy_engine::archive::ArchiveContents;
+use lifebuoy_engine::AllContents;
 use lifebuoy_engine::capture::{CaptureProgress, CaptureRequest, capture};
 use lifebuoy_engine::selection::Selector;
 use lifebuoy_repo::{
@@ -20,6 +20,7 @@ use lifebuoy_repo::{
 use lifebuoy_testkit::sample;
 use tokio_util::sync::CancellationToken;
 
+use super::machine::Machine;
 use super::{Source, edges};
 
 /// So long that a session at work has written its first heartbeat.
@@ -54,6 +55,8 @@ impl Story<'_> {
         let (repo, a) = (&self.repo, &self.a);
         let first = self.begin(a, "first").await?;
         edges::create(&a.client, &first).await?;
+        let mut machine = Machine::new(&first)?;
+        machine.save(repo).await?;
         let first = commit(first, a, "first").await?;
         self.save(&self.b, "first").await?;
         edges::change(&a.client, 1).await?;
@@ -63,9 +66,11 @@ impl Story<'_> {
         self.collect(1).await?;
 
         let cluster = repo.cluster_key(&a.cluster.uid);
-        let copied = repo.repack(&ArchiveContents, cluster, 100, u64::MAX);
+        let copied = repo.repack(&AllContents, cluster, 100, u64::MAX);
         ensure!(copied.await?.packs > 0, "nothing was worth a copy");
         self.collect(2).await?;
+        machine.change()?;
+        machine.save(repo).await?;
         Ok(kept)
     }
 
@@ -121,7 +126,7 @@ impl Story<'_> {
 
     async fn collect(&self, generation: u64) -> Result<()> {
         let options = eager(Duration::ZERO);
-        let done = self.repo.collect(&ArchiveContents, &options).await?;
+        let done = self.repo.collect(&AllContents, &options).await?;
         ensure!(done.generation == Some(generation), "{done:?}");
         ensure!(done.deleted_packs > 0, "there was no garbage: {done:?}");
         Ok(())
@@ -130,7 +135,7 @@ impl Story<'_> {
     /// A collection that is stopped while it waits for a session: its plan stays.
     async fn cut_off_collection(&self) -> Result<()> {
         let patient = eager(Duration::MAX);
-        let waits = self.repo.collect(&ArchiveContents, &patient);
+        let waits = self.repo.collect(&AllContents, &patient);
         if let Ok(done) = tokio::time::timeout(UNTIL_PLANNED, waits).await {
             bail!("the collection did not wait: {done:?}");
         }
@@ -159,7 +164,7 @@ impl Story<'_> {
         let cluster = self.repo.cluster_key(&self.a.cluster.uid);
         // One that remembers nothing from before the damage.
         let repo = super::open(self.bucket).await?;
-        let done = repo.repair(&ArchiveContents, cluster, &options).await?;
+        let done = repo.repair(&AllContents, cluster, &options).await?;
         ensure!(done.left.is_clean(), "{done:?}");
         Ok(done)
     }

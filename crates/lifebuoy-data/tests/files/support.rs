@@ -18,11 +18,18 @@ use lifebuoy_repo::{
 };
 use object_store::memory::InMemory;
 
+pub(crate) fn passphrase() -> Passphrase {
+    Passphrase::new("correct horse".to_owned()).unwrap()
+}
+
 pub(crate) async fn repository() -> Repository {
-    let passphrase = Passphrase::new("correct horse".to_owned()).unwrap();
-    Repository::init(Arc::new(InMemory::new()), &passphrase, KdfCost::cheapest())
-        .await
-        .unwrap()
+    Repository::init(
+        Arc::new(InMemory::new()),
+        &passphrase(),
+        KdfCost::cheapest(),
+    )
+    .await
+    .unwrap()
 }
 
 pub(crate) fn session(repository: &Repository) -> SessionRequest {
@@ -44,6 +51,14 @@ pub(crate) async fn save_all(
     place: &Path,
     before: Option<&Snapshot>,
 ) -> (Saved, Done, Vec<Problem>) {
+    try_save_all(repository, place, before).await.unwrap()
+}
+
+pub(crate) async fn try_save_all(
+    repository: &Repository,
+    place: &Path,
+    before: Option<&Snapshot>,
+) -> lifebuoy_data::Result<(Saved, Done, Vec<Problem>)> {
     let request = SaveRequest {
         place: place.to_owned(),
         summary: summary(What::Files),
@@ -58,9 +73,8 @@ pub(crate) async fn save_all(
         request,
         Arc::clone(&progress),
     )
-    .await
-    .unwrap();
-    (saved, progress.done(), progress.problems_in_words())
+    .await?;
+    Ok((saved, progress.done(), progress.problems_in_words()))
 }
 
 pub(crate) async fn restore_all(
