@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use crossbeam_channel::bounded;
@@ -53,6 +54,9 @@ pub struct SaveDeviceRequest {
     /// A snapshot of the same device, and the regions in bytes that may have changed
     /// since. Everything else is taken over.
     pub before: Option<(Snapshot, Vec<Range<u64>>)>,
+    /// How often what was sent is committed in parts, so that a save that is cut off has not
+    /// sent it in vain: [`PARTS_EVERY`](crate::PARTS_EVERY) unless there is a reason. No sooner than after 128 MiB.
+    pub parts_every: Duration,
 }
 
 /// What to restore, and where to.
@@ -83,7 +87,8 @@ pub async fn save_device(
     request: SaveDeviceRequest,
     progress: Arc<Progress>,
 ) -> Result<Saved> {
-    let writer = Arc::new(Parts::begin(repository, session, &request.summary).await?);
+    let writer =
+        Arc::new(Parts::begin(repository, session, &request.summary, request.parts_every).await?);
     let reader = Arc::new(repository.reader().await?);
     let (of, runtime) = (Arc::clone(&writer), Handle::current());
     let work = move || blocks(&of, runtime, &reader, request, &progress);
@@ -104,6 +109,7 @@ fn blocks(
         place,
         mut summary,
         before,
+        parts_every: _,
     } = request;
     let failed = |what| Error::place(what, &place);
     let mut file = File::open(&place).map_err(failed("open"))?;

@@ -17,6 +17,7 @@ use crate::{
     listing::Listing,
     manifest::{DataSummary, Manifest, What},
     node::{Child, MapNode, encode_inner, encode_leaf},
+    parts::PARTS_EVERY,
     path::TreePath,
     progress::Progress,
     restore::{RestoreRequest, restore},
@@ -397,6 +398,7 @@ async fn damage_in_the_snapshot_before_costs_time_and_not_the_save() {
         excludes: Excludes::default(),
         one_file_system: false,
         before: Some(before),
+        parts_every: PARTS_EVERY,
     };
     let session = SessionRequest {
         id: SessionId::random(&mut rand::rng()),

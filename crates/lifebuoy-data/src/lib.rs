@@ -50,6 +50,7 @@ pub use error::{Error, Malformed, Result};
 pub use excludes::Excludes;
 pub use listing::{Change, Diff, Listed, Listing, read_file, snapshots};
 pub use manifest::{DataSummary, Problem, What};
+pub use parts::PARTS_EVERY;
 pub use path::TreePath;
 pub use progress::{Done, PROBLEMS_MAX, Progress};
 pub use restore::{RestoreRequest, restore};

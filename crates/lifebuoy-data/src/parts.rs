@@ -5,6 +5,7 @@
 use std::{
     mem,
     sync::{Mutex, PoisonError, RwLock, RwLockReadGuard},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -24,6 +25,9 @@ use crate::{
 /// So much is sent before the first part begins, and in each: bytes in the store. Less
 /// would be more requests, more would be more to send again.
 const PART_BYTES: u64 = 128 * 1024 * 1024;
+/// How long the first part is waited for, and each lasts, unless there is a reason for
+/// another time: beginning one takes some requests, and what is sent fast is fast sent again.
+pub const PARTS_EVERY: Duration = Duration::from_secs(60);
 /// Chunks of a part: its root names each of them.
 const PART_CHUNKS_MAX: usize = 32 * 1024;
 /// The first format of a repository that knows parts.
@@ -37,12 +41,14 @@ pub(crate) struct Parts {
     request: SessionRequest,
     summary: DataSummary,
     bytes_max: u64,
+    time_min: Duration,
     open: RwLock<Open>,
 }
 
-#[derive(Default)]
 struct Open {
     part: Option<Part>,
+    /// When the part began, or the session if there is none.
+    since: Instant,
     /// Parts that were begun.
     begun: u64,
 }
@@ -58,6 +64,7 @@ impl Parts {
         repository: &Repository,
         request: SessionRequest,
         summary: &DataSummary,
+        every: Duration,
     ) -> Result<Self> {
         let bytes_max = match repository.format_version() {
             0..FORMAT_WITH_PARTS => u64::MAX,
@@ -69,7 +76,12 @@ impl Parts {
             request,
             summary: summary.clone(),
             bytes_max,
-            open: RwLock::default(),
+            time_min: every,
+            open: RwLock::new(Open {
+                part: None,
+                since: Instant::now(),
+                begun: 0,
+            }),
         })
     }
 
@@ -112,13 +124,12 @@ impl Parts {
 
     /// Whether enough was sent for the next part to begin.
     fn is_due(&self, open: &Open) -> bool {
-        match &open.part {
-            None => self.whole.stats().bytes_stored >= self.bytes_max,
-            Some(part) => {
-                part.writer.stats().bytes_stored >= self.bytes_max
-                    || part.chunks().len() >= PART_CHUNKS_MAX
-            }
-        }
+        let (writer, chunks) = match &open.part {
+            None => (&self.whole, 0),
+            Some(part) => (&part.writer, part.chunks().len()),
+        };
+        let is_much = writer.stats().bytes_stored >= self.bytes_max;
+        chunks >= PART_CHUNKS_MAX || (is_much && open.since.elapsed() >= self.time_min)
     }
 
     /// Commits the open part and begins the next, unless another thread has. Nothing is
@@ -142,6 +153,7 @@ impl Parts {
                         writer: begun?,
                         chunks: Mutex::default(),
                     });
+                    open.since = Instant::now();
                     return Ok(());
                 }
             }
@@ -260,7 +272,10 @@ mod tests {
         };
         let at = chrono::DateTime::from_timestamp(0, 0).unwrap();
         let summary = DataSummary::new(What::Files, "host".into(), "/".into(), at);
-        Parts::begin(repository, session, &summary).await.unwrap()
+        let every = Duration::ZERO;
+        Parts::begin(repository, session, &summary, every)
+            .await
+            .unwrap()
     }
 
     /// Puts a chunk of contents as a thread of a save does.

@@ -1,7 +1,7 @@
 //! Saves a directory: a thread that goes through it, threads that read and store,
 //! and one that puts everything in order. What is in flight is bounded.
 
-use std::{path::PathBuf, sync::Arc, thread};
+use std::{path::PathBuf, sync::Arc, thread, time::Duration};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 use lifebuoy_repo::{ChunkId, Reader, Repository, SessionRequest, Snapshot};
@@ -38,6 +38,9 @@ pub struct SaveRequest {
     pub one_file_system: bool,
     /// A snapshot of the same place: what did not change since is taken over.
     pub before: Option<Snapshot>,
+    /// How often what was sent is committed in parts, so that a save that is cut off has not
+    /// sent it in vain: [`PARTS_EVERY`](crate::PARTS_EVERY) unless there is a reason. No sooner than after 128 MiB.
+    pub parts_every: Duration,
 }
 
 /// A snapshot that was made.
@@ -62,7 +65,8 @@ pub async fn save(
     request: SaveRequest,
     progress: Arc<Progress>,
 ) -> Result<Saved> {
-    let writer = Arc::new(Parts::begin(repository, session, &request.summary).await?);
+    let writer =
+        Arc::new(Parts::begin(repository, session, &request.summary, request.parts_every).await?);
     let reader = Arc::new(repository.reader().await?);
     let manifest = {
         let (writer, runtime) = (Arc::clone(&writer), Handle::current());
@@ -102,6 +106,7 @@ fn tree(
         excludes,
         one_file_system,
         before,
+        parts_every: _,
     } = request;
     let secrets = Secrets::derive(&writer.chunk_id(SECRET));
     let sealing = Sealing::new(writer, runtime);

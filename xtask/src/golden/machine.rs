@@ -9,7 +9,8 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use chrono::DateTime;
 use lifebuoy_data::{
-    DataSummary, Excludes, Progress, SaveDeviceRequest, SaveRequest, Saved, What, save, save_device,
+    DataSummary, Excludes, PARTS_EVERY, Progress, SaveDeviceRequest, SaveRequest, Saved, What,
+    save, save_device,
 };
 use lifebuoy_repo::{Purpose, Repository, SessionId, SessionRequest, Snapshot, Writer};
 use lifebuoy_testkit::oddities;
@@ -66,6 +67,7 @@ impl Machine {
             excludes: Excludes::default(),
             one_file_system: false,
             before,
+            parts_every: PARTS_EVERY,
         };
         let Saved { snapshot, .. } =
             save(repo, session(repo, "files"), request, Arc::clone(&progress)).await?;
@@ -76,6 +78,7 @@ impl Machine {
             place: self.folder.path().join("image"),
             summary: summary(What::Device, "/golden/image", before.is_some())?,
             before: before.map(|before| (before, std::mem::take(&mut self.changed))),
+            parts_every: PARTS_EVERY,
         };
         let session = session(repo, "device");
         let Saved { snapshot, .. } =

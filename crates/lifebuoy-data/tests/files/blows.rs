@@ -96,6 +96,7 @@ impl Subject {
                 place,
                 summary: summary(What::Device),
                 before: before.map(|before| (before, vec![changed])),
+                parts_every: Duration::ZERO,
             };
             return save_device(repository, session, request, Arc::default()).await;
         }
@@ -105,6 +106,7 @@ impl Subject {
             excludes: Excludes::default(),
             one_file_system: false,
             before,
+            parts_every: Duration::ZERO,
         };
         save(repository, session, request, Arc::default()).await
     }

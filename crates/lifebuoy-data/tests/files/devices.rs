@@ -8,8 +8,8 @@ use std::{
 };
 
 use lifebuoy_data::{
-    Existing, Progress, RestoreDeviceRequest, SaveDeviceRequest, Saved, What, restore_device,
-    save_device,
+    Existing, PARTS_EVERY, Progress, RestoreDeviceRequest, SaveDeviceRequest, Saved, What,
+    restore_device, save_device,
 };
 use lifebuoy_repo::{Repository, Snapshot};
 
@@ -24,6 +24,7 @@ async fn save_image(
         place: place.to_owned(),
         summary: summary(What::Device),
         before,
+        parts_every: PARTS_EVERY,
     };
     let progress = Arc::new(Progress::default());
     let saved = save_device(

@@ -3,8 +3,8 @@
 use std::{fs, sync::Arc};
 
 use lifebuoy_data::{
-    Change, Diff, Excludes, Existing, Listing, Progress, SaveRequest, TreePath, What, read_file,
-    save,
+    Change, Diff, Excludes, Existing, Listing, PARTS_EVERY, Progress, SaveRequest, TreePath, What,
+    read_file, save,
 };
 use lifebuoy_repo::{ChunkId, Snapshot};
 
@@ -143,6 +143,7 @@ async fn a_snapshot_before_that_cannot_be_read_costs_time_and_not_the_save() {
         excludes: Excludes::default(),
         one_file_system: false,
         before: Some(lost),
+        parts_every: PARTS_EVERY,
     };
     let progress = Arc::new(Progress::default());
     let saved = save(

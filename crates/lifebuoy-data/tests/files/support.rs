@@ -6,6 +6,7 @@ use std::{
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -65,6 +66,7 @@ pub(crate) async fn try_save_all(
         excludes: Excludes::default(),
         one_file_system: false,
         before: before.cloned(),
+        parts_every: Duration::ZERO,
     };
     let progress = Arc::new(Progress::default());
     let saved = save(

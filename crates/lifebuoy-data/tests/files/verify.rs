@@ -8,8 +8,8 @@ use std::{
 };
 
 use lifebuoy_data::{
-    Existing, Progress, RestoreDeviceRequest, SaveDeviceRequest, TreePath, VerifyRequest, What,
-    restore_device, save_device, verify,
+    Existing, PARTS_EVERY, Progress, RestoreDeviceRequest, SaveDeviceRequest, TreePath,
+    VerifyRequest, What, restore_device, save_device, verify,
 };
 use lifebuoy_repo::{Repository, Snapshot};
 
@@ -173,6 +173,7 @@ async fn a_device_is_compared_with_its_holes() {
         place: from,
         summary: summary(What::Device),
         before: None,
+        parts_every: PARTS_EVERY,
     };
     let saved = save_device(&repository, session(&repository), request, Arc::default());
     let snapshot = saved.await.unwrap().snapshot;

@@ -17,7 +17,7 @@ use std::{
 
 use chrono::Utc;
 use lifebuoy_data::{
-    DataSummary, Diff, Excludes, Existing, Listed, Listing, Problem, Progress as Done,
+    DataSummary, Diff, Excludes, Existing, Listed, Listing, PARTS_EVERY, Problem, Progress as Done,
     RestoreDeviceRequest, RestoreRequest, SaveDeviceRequest, SaveRequest, TreePath, VerifyRequest,
     What, escaped, read_file, restore as restore_files, restore_device, save as save_files,
     save_device, snapshots, verify,
@@ -69,6 +69,7 @@ pub(crate) async fn save(args: &SaveData, terminal: Terminal) -> Result<Exit, Er
                     place: place.clone(),
                     summary,
                     before: before.zip(changed),
+                    parts_every: PARTS_EVERY,
                 };
                 return Ok(save_device(&repo, session(), request, Arc::clone(&done)).await?);
             }
@@ -80,6 +81,7 @@ pub(crate) async fn save(args: &SaveData, terminal: Terminal) -> Result<Exit, Er
                     .map_err(|error| Error::usage(error.to_string(), "give another --exclude"))?,
                 one_file_system: args.one_file_system,
                 before: before.filter(|_| !args.read_all),
+                parts_every: PARTS_EVERY,
             };
             Ok(save_files(&repo, session(), request, Arc::clone(&done)).await?)
         };
