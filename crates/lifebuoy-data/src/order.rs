@@ -1,7 +1,7 @@
 //! Puts what was read in order: small files into segments, entries into the tree.
 //! An entry waits until its segment is stored; segments are bounded, so is what waits.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use lifebuoy_repo::ChunkId;
 
@@ -9,6 +9,8 @@ use crate::{
     builder::TreeBuilder,
     entry::{Content, ContentHash, Entry, Kind},
     error::{Error, Result},
+    path::TreePath,
+    progress::Progress,
     reading::{Found, Outcome},
     save::Ordered,
     sealing::{Pending, Sealing},
@@ -34,6 +36,9 @@ pub(crate) struct Order<'a> {
     segments: Segments<'a>,
     seen: Seen,
     waiting: VecDeque<Waiting>,
+    /// What could not be read and has further names.
+    lost: HashSet<TreePath>,
+    progress: &'a Progress,
     entries: u64,
     bytes: u64,
 }
@@ -93,7 +98,11 @@ impl Segments<'_> {
 }
 
 impl<'a> Order<'a> {
-    pub(crate) fn new(sealing: &'a Sealing<'a>, tree: TreeBuilder<'a, &'a Sealing<'a>>) -> Self {
+    pub(crate) fn new(
+        sealing: &'a Sealing<'a>,
+        tree: TreeBuilder<'a, &'a Sealing<'a>>,
+        progress: &'a Progress,
+    ) -> Self {
         Self {
             sealing,
             tree,
@@ -106,6 +115,8 @@ impl<'a> Order<'a> {
             },
             seen: Seen::new(),
             waiting: VecDeque::new(),
+            lost: HashSet::new(),
+            progress,
             entries: 0,
             bytes: 0,
         }
@@ -113,11 +124,21 @@ impl<'a> Order<'a> {
 
     /// Takes the next batch.
     pub(crate) fn add(&mut self, outcome: Outcome) -> Result<()> {
-        let Outcome { bytes, read } = outcome;
+        let Outcome { bytes, read, lost } = outcome;
+        self.lost.extend(lost);
         let mut from = 0;
         for found in read {
             let (entry, place) = match found {
-                Found::Whole(entry) => (entry, None),
+                Found::Whole(entry) => {
+                    if let Kind::HardLink(first) = &entry.kind
+                        && self.lost.contains(first)
+                    {
+                        let what = format!("not saved: it is a name of {first}, which is not");
+                        self.progress.problem(&entry.path, &what);
+                        continue;
+                    }
+                    (entry, None)
+                }
                 Found::Small(entry, hash, len) => {
                     let file = &bytes[from..from + len];
                     from += len;
@@ -260,7 +281,68 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use lifebuoy_repo::{KdfCost, Passphrase, Purpose, Repository, SessionId, SessionRequest};
+    use tokio::runtime::Handle;
+
     use super::*;
+    use crate::{
+        entry::Meta,
+        manifest::{DataSummary, What},
+        parts::{PARTS_EVERY, Parts},
+        secrets::{SECRET, Secrets},
+    };
+
+    fn entry(path: &str, kind: Kind) -> Found {
+        Found::Whole(Entry {
+            path: TreePath::new(path.into()).unwrap(),
+            meta: Meta::default(),
+            kind,
+        })
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_further_name_of_what_could_not_be_read_is_left_out_and_said() {
+        let passphrase = Passphrase::new("correct horse".to_owned()).unwrap();
+        let store = std::sync::Arc::new(object_store::memory::InMemory::new());
+        let repository = Repository::init(store, &passphrase, KdfCost::cheapest())
+            .await
+            .unwrap();
+        let session = SessionRequest {
+            id: SessionId::random(&mut rand::rng()),
+            cluster: repository.cluster_key("test"),
+            purpose: Purpose::Backup,
+            label: bytes::Bytes::new(),
+        };
+        let at = chrono::DateTime::from_timestamp(0, 0).unwrap();
+        let summary = DataSummary::new(What::Files, "host".into(), "/".into(), at);
+        let parts = Parts::begin(&repository, session, &summary, PARTS_EVERY)
+            .await
+            .unwrap();
+        let runtime = Handle::current();
+        let save = move || {
+            let (sealing, progress) = (Sealing::new(&parts, runtime), Progress::default());
+            let secrets = Secrets::derive(&parts.chunk_id(SECRET));
+            let tree = TreeBuilder::new(&sealing, &secrets);
+            let mut order = Order::new(&sealing, tree, &progress);
+            let first = TreePath::new(b"first".to_vec()).unwrap();
+            let outcome = |read, lost| Outcome {
+                bytes: Vec::new(),
+                read,
+                lost,
+            };
+            let top = entry("", Kind::Directory);
+            order.add(outcome(vec![top], vec![first.clone()])).unwrap();
+            let name = entry("second", Kind::HardLink(first));
+            order.add(outcome(vec![name], Vec::new())).unwrap();
+            (
+                order.finish().unwrap().entries,
+                progress.problems_in_words(),
+            )
+        };
+        let (entries, problems) = tokio::task::spawn_blocking(save).await.unwrap();
+        assert_eq!(entries, 1);
+        assert_eq!(problems[0].path, "second");
+    }
 
     #[test]
     fn what_was_seen_is_found_and_nothing_else() {

@@ -72,6 +72,8 @@ pub(crate) type Batch = Vec<Item>;
 pub(crate) struct Outcome {
     pub(crate) bytes: Vec<u8>,
     pub(crate) read: Vec<Found>,
+    /// What has further names and could not be read: those are names of nothing.
+    pub(crate) lost: Vec<TreePath>,
 }
 
 /// An entry, and where its bytes are.
@@ -108,10 +110,13 @@ impl Reading<'_> {
         let mut outcome = Outcome {
             bytes: self.sealing.buffer(),
             read: Vec::with_capacity(batch.len()),
+            lost: Vec::new(),
         };
         for item in batch {
             let from = outcome.bytes.len();
             let path = item.path.clone();
+            let is_directory = FileType::from_raw_mode(item.stat.st_mode) == FileType::Directory;
+            let has_names = item.stat.st_nlink > 1 && !is_directory;
             match self.read_item(item, &mut outcome.bytes) {
                 Ok(found) => {
                     self.progress.entry();
@@ -120,6 +125,9 @@ impl Reading<'_> {
                 Err(Failed::Here(error)) => {
                     outcome.bytes.truncate(from);
                     self.progress.problem(&path, &format!("not saved: {error}"));
+                    if has_names {
+                        outcome.lost.push(path);
+                    }
                 }
                 Err(Failed::Repository(error)) => return Err(error),
             }

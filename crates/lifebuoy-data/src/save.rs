@@ -129,7 +129,7 @@ fn tree(
         progress,
     };
     let tree = TreeBuilder::new(&sealing, &secrets);
-    let ordered = run(scan, &reading, Order::new(&sealing, tree))?;
+    let ordered = run(scan, &reading, Order::new(&sealing, tree, progress))?;
     let done = progress.done();
     summary.entries = ordered.entries;
     summary.bytes = ordered.bytes;
