@@ -9,9 +9,9 @@ use futures::{Stream, StreamExt};
 use lifebuoy_repo::{ChunkId, Reader};
 
 use crate::{
-    entry::Entry,
+    entry::{Attributes, Entry, Meta, Pairs},
     error::{Error, Malformed, Result},
-    node::{Child, Leaf, Node, check_order},
+    node::{Child, Leaf, Node, check_order, decode_attributes},
     path::TreePath,
 };
 
@@ -23,8 +23,8 @@ pub(crate) struct Cursor {
     /// What is left of the open inner nodes, the root's in front.
     open: Vec<Open>,
     last: Option<TreePath>,
-    /// What is wholly before this is not read.
-    from: TreePath,
+    /// What is looked for: this, and everything in it.
+    path: TreePath,
 }
 
 /// What is left of an inner node.
@@ -37,11 +37,12 @@ struct Open {
 impl Cursor {
     /// At the beginning of the tree with this root.
     pub(crate) fn new(reader: Arc<Reader>, root: ChunkId) -> Self {
-        Self::at(reader, root, TreePath::default())
+        Self::within(reader, root, TreePath::default())
     }
 
-    /// At the leaf that a path is in, or would be in.
-    pub(crate) fn at(reader: Arc<Reader>, root: ChunkId, path: TreePath) -> Self {
+    /// For what is at a path and everything in it: leaves that hold nothing of it are not
+    /// read, but for the one that it would be in.
+    pub(crate) fn within(reader: Arc<Reader>, root: ChunkId, path: TreePath) -> Self {
         let open = Open {
             level: u8::MAX,
             children: VecDeque::new(),
@@ -51,11 +52,11 @@ impl Cursor {
             reader,
             open: vec![open],
             last: None,
-            from: path,
+            path,
         }
     }
 
-    /// The next leaf; none at the end.
+    /// The next leaf, with what of it is looked for; none at the end.
     pub(crate) async fn next_leaf(&mut self) -> Result<Option<Leaf>> {
         while let Some(open) = self.open.last_mut() {
             let Some(read) = open.chunks.next().await else {
@@ -68,12 +69,18 @@ impl Cursor {
             let node = Node::decode(&plain).map_err(damaged)?;
             check_child(above, child.as_ref(), &node).map_err(damaged)?;
             match node {
-                Node::Leaf(leaf) => {
+                Node::Leaf(mut leaf) => {
                     self.check_leaf(&leaf.entries).map_err(damaged)?;
+                    let is_within = |entry: &Entry| entry.path.is_within(&self.path);
+                    let last = leaf.entries.last();
+                    if last.is_some_and(|last| last.path > self.path && !is_within(last)) {
+                        self.open.clear();
+                    }
+                    leaf.entries.retain(is_within);
                     return Ok(Some(leaf));
                 }
                 Node::Inner(level, mut children) => {
-                    children.drain(..place_of(&self.from, &children).unwrap_or(0));
+                    children.drain(..place_of(&self.path, &children).unwrap_or(0));
                     let ids = children.iter().map(|child| child.node).collect();
                     self.open.push(Open {
                         level,
@@ -113,6 +120,21 @@ fn place_of(path: &TreePath, children: &[Child]) -> Option<usize> {
     children
         .partition_point(|child| child.first <= *path)
         .checked_sub(1)
+}
+
+/// The attributes of an entry, wherever they are.
+pub(crate) async fn attributes(reader: &Reader, meta: &Meta) -> Result<Pairs> {
+    match &meta.attributes {
+        Attributes::None => Ok(Pairs::new()),
+        Attributes::Inline(pairs) => Ok(pairs.clone()),
+        Attributes::Chunk(chunk) => {
+            let damaged = |what| Error::Damaged {
+                chunk: *chunk,
+                what,
+            };
+            decode_attributes(&reader.get(chunk).await?).map_err(damaged)
+        }
+    }
 }
 
 /// One entry of a tree, by as many reads as it has levels.

@@ -54,8 +54,9 @@ pub struct SaveDeviceRequest {
     /// A snapshot of the same device, and the regions in bytes that may have changed
     /// since. Everything else is taken over.
     pub before: Option<(Snapshot, Vec<Range<u64>>)>,
-    /// How often what was sent is committed in parts, so that a save that is cut off has not
-    /// sent it in vain: [`PARTS_EVERY`](crate::PARTS_EVERY) unless there is a reason. No sooner than after 128 MiB.
+    /// How often what was sent is committed in parts, so that a save that is cut off has
+    /// not sent it in vain: [`PARTS_EVERY`](crate::PARTS_EVERY) unless there is a reason.
+    /// No sooner than after 128 MiB.
     pub parts_every: Duration,
 }
 

@@ -69,7 +69,6 @@ fn in_order(mut listed: Vec<Listed>) -> Vec<Listed> {
 pub struct Listing {
     cursor: Cursor,
     leaf: std::vec::IntoIter<Entry>,
-    path: TreePath,
 }
 
 impl Listing {
@@ -83,9 +82,8 @@ impl Listing {
         let root = tree_of(&reader, snapshot).await?;
         find(&reader, root, &path).await?;
         Ok(Self {
-            cursor: Cursor::at(reader, root, path.clone()),
+            cursor: Cursor::within(reader, root, path),
             leaf: Vec::new().into_iter(),
-            path,
         })
     }
 
@@ -95,13 +93,8 @@ impl Listing {
     /// [`Error::Damaged`], or one of the repository.
     pub async fn next(&mut self) -> Result<Option<Entry>> {
         loop {
-            for entry in self.leaf.by_ref() {
-                if entry.path.is_within(&self.path) {
-                    return Ok(Some(entry));
-                }
-                if entry.path > self.path {
-                    return Ok(None);
-                }
+            if let Some(entry) = self.leaf.next() {
+                return Ok(Some(entry));
             }
             match self.cursor.next_leaf().await? {
                 Some(leaf) => self.leaf = leaf.entries.into_iter(),

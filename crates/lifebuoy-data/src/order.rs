@@ -129,16 +129,8 @@ impl<'a> Order<'a> {
         let mut from = 0;
         for found in read {
             let (entry, place) = match found {
-                Found::Whole(entry) => {
-                    if let Kind::HardLink(first) = &entry.kind
-                        && self.lost.contains(first)
-                    {
-                        let what = format!("not saved: it is a name of {first}, which is not");
-                        self.progress.problem(&entry.path, &what);
-                        continue;
-                    }
-                    (entry, None)
-                }
+                Found::Whole(entry) if self.is_lost(&entry) => continue,
+                Found::Whole(entry) => (entry, None),
                 Found::Small(entry, hash, len) => {
                     let file = &bytes[from..from + len];
                     from += len;
@@ -157,6 +149,19 @@ impl<'a> Order<'a> {
         }
         self.sealing.recycle(bytes);
         self.drain()
+    }
+
+    /// Whether it is a name of what could not be read, which is said.
+    fn is_lost(&self, entry: &Entry) -> bool {
+        let Kind::HardLink(first) = &entry.kind else {
+            return false;
+        };
+        let is_lost = self.lost.contains(first);
+        if is_lost {
+            let what = format!("not saved: it is a name of {first}, which is not");
+            self.progress.problem(&entry.path, &what);
+        }
+        is_lost
     }
 
     /// Puts a file into the open segment.
@@ -281,14 +286,14 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use lifebuoy_repo::{KdfCost, Passphrase, Purpose, Repository, SessionId, SessionRequest};
+    use std::sync::Arc;
+
     use tokio::runtime::Handle;
 
     use super::*;
     use crate::{
         entry::Meta,
-        manifest::{DataSummary, What},
-        parts::{PARTS_EVERY, Parts},
+        parts::tests::{begin, repository},
         secrets::{SECRET, Secrets},
     };
 
@@ -302,22 +307,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_further_name_of_what_could_not_be_read_is_left_out_and_said() {
-        let passphrase = Passphrase::new("correct horse".to_owned()).unwrap();
-        let store = std::sync::Arc::new(object_store::memory::InMemory::new());
-        let repository = Repository::init(store, &passphrase, KdfCost::cheapest())
-            .await
-            .unwrap();
-        let session = SessionRequest {
-            id: SessionId::random(&mut rand::rng()),
-            cluster: repository.cluster_key("test"),
-            purpose: Purpose::Backup,
-            label: bytes::Bytes::new(),
-        };
-        let at = chrono::DateTime::from_timestamp(0, 0).unwrap();
-        let summary = DataSummary::new(What::Files, "host".into(), "/".into(), at);
-        let parts = Parts::begin(&repository, session, &summary, PARTS_EVERY)
-            .await
-            .unwrap();
+        let repository = repository(Arc::default()).await;
+        let parts = begin(&repository).await;
         let runtime = Handle::current();
         let save = move || {
             let (sealing, progress) = (Sealing::new(&parts, runtime), Progress::default());

@@ -3,7 +3,6 @@
 //! not lost: the next save finds it in the repository.
 
 use std::{
-    mem,
     sync::{Mutex, PoisonError, RwLock, RwLockReadGuard},
     time::{Duration, Instant},
 };
@@ -95,13 +94,11 @@ impl Parts {
     }
 
     /// Stores a chunk, on the calling thread, which must not be one of the runtime's.
-    pub(crate) fn put(
-        &self,
-        runtime: &Handle,
-        kind: ChunkKind,
-        compression: Compression,
-        plain: &[u8],
-    ) -> Result<ChunkId> {
+    pub(crate) fn put(&self, runtime: &Handle, kind: ChunkKind, plain: &[u8]) -> Result<ChunkId> {
+        let compression = match kind {
+            ChunkKind::Data => Compression::Quick,
+            ChunkKind::Metadata => Compression::Small,
+        };
         let put_in_whole = || self.whole.put_here(runtime, kind, compression, plain);
         if kind == ChunkKind::Metadata {
             return Ok(put_in_whole()?);
@@ -208,7 +205,7 @@ impl Parts {
 
     fn take(&self) -> Option<Part> {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        mem::take(&mut open.part)
+        open.part.take()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Open> {
@@ -254,7 +251,7 @@ impl Part {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use lifebuoy_repo::{CollectOptions, KdfCost, Passphrase};
@@ -263,7 +260,17 @@ mod tests {
     use super::*;
     use crate::DataContents;
 
-    async fn begin(repository: &Repository) -> Parts {
+    pub(crate) async fn repository(store: Arc<InMemory>) -> Repository {
+        Repository::init(store, &passphrase(), KdfCost::cheapest())
+            .await
+            .unwrap()
+    }
+
+    fn passphrase() -> Passphrase {
+        Passphrase::new("correct horse".to_owned()).unwrap()
+    }
+
+    pub(crate) async fn begin(repository: &Repository) -> Parts {
         let session = SessionRequest {
             id: SessionId::random(&mut rand::rng()),
             cluster: repository.cluster_key("test"),
@@ -281,11 +288,7 @@ mod tests {
     /// Puts a chunk of contents as a thread of a save does.
     async fn put(parts: &Arc<Parts>, plain: &'static [u8]) -> ChunkId {
         let (parts, runtime) = (Arc::clone(parts), Handle::current());
-        let put = move || {
-            parts
-                .put(&runtime, ChunkKind::Data, Compression::Quick, plain)
-                .unwrap()
-        };
+        let put = move || parts.put(&runtime, ChunkKind::Data, plain).unwrap();
         tokio::task::spawn_blocking(put).await.unwrap()
     }
 
@@ -298,10 +301,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_part_leads_to_nothing_that_the_session_has_itself() {
         let store = Arc::new(InMemory::new());
-        let passphrase = Passphrase::new("correct horse".to_owned()).unwrap();
-        let repository = Repository::init(store.clone(), &passphrase, KdfCost::cheapest())
-            .await
-            .unwrap();
+        let repository = repository(Arc::clone(&store)).await;
         let mut parts = begin(&repository).await;
         let own = parts
             .whole
@@ -322,7 +322,7 @@ mod tests {
 
         // One who collects meanwhile finds all that the parts lead to.
         let options = CollectOptions::default();
-        let other = Repository::open(store, &passphrase).await.unwrap();
+        let other = Repository::open(store, &passphrase()).await.unwrap();
         let report = other.collect(&DataContents, &options).await.unwrap();
         assert_eq!(report.garbage_packs, 0, "{report:?}");
         parts.abandon().await;

@@ -12,7 +12,6 @@ use std::{
 
 use lifebuoy_repo::ChunkKind;
 use rustix::{
-    buffer::spare_capacity,
     fs::{FileType, Stat, fstat},
     io::Errno,
 };
@@ -316,17 +315,23 @@ impl Reading<'_> {
 
     /// Cuts what comes, at most `limit` bytes. Returns how many there were.
     fn cut(&self, file: &File, limit: u64, chunks: &mut Chunks<'_>) -> Result<u64, Failed> {
+        let buffer = || {
+            let mut buffer = self.sealing.buffer();
+            // All that a chunk may need: memory that is not touched takes none.
+            buffer.reserve(CHUNK_BYTES_MAX);
+            buffer
+        };
         let mut cutter = self.secrets.gear.cutter();
-        let mut chunk = self.sealing.buffer();
+        let mut chunk = buffer();
         let mut total = 0;
         loop {
             let room = CHUNK_BYTES_MAX - chunk.len();
             let room = room.min(CHUNK_BYTES_MIN.saturating_sub(chunk.len()) + READ_BYTES);
             let wanted = usize::try_from(limit - total).map_or(room, |left| left.min(room));
-            let read = read_behind(file, &mut chunk, wanted)?;
+            let read = read_up_to(file, &mut chunk, wanted)?;
             total += read as u64;
             while let Some(length) = cutter.cut(&chunk) {
-                let mut next = self.sealing.buffer();
+                let mut next = buffer();
                 next.extend_from_slice(&chunk[length..]);
                 chunk.truncate(length);
                 chunks.push(mem::replace(&mut chunk, next))?;
@@ -344,9 +349,7 @@ impl Reading<'_> {
 }
 
 /// Appends up to `max` bytes and reads no further; fewer only at the end of the file.
-fn read_behind(file: &File, bytes: &mut Vec<u8>, max: usize) -> io::Result<usize> {
-    // All that a chunk may need: memory that is not touched takes none.
-    bytes.reserve(CHUNK_BYTES_MAX - bytes.len());
+pub(crate) fn read_up_to(file: &File, bytes: &mut Vec<u8>, max: usize) -> io::Result<usize> {
     let begin = bytes.len();
     let (mut end, limit) = (begin, begin + max);
     bytes.resize(limit, 0);
@@ -360,22 +363,6 @@ fn read_behind(file: &File, bytes: &mut Vec<u8>, max: usize) -> io::Result<usize
     }
     bytes.truncate(end);
     Ok(end - begin)
-}
-
-/// Appends up to `max` bytes; fewer only at the end of the file. The position of the
-/// file may then be beyond them.
-pub(crate) fn read_up_to(file: &File, bytes: &mut Vec<u8>, max: usize) -> io::Result<usize> {
-    let from = bytes.len();
-    bytes.reserve(max);
-    while bytes.len() - from < max {
-        match rustix::io::read(file, spare_capacity(bytes)) {
-            Ok(0) => break,
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    bytes.truncate(from + max);
-    Ok(bytes.len() - from)
 }
 
 /// The next region that is no hole, from `position` on.

@@ -14,13 +14,12 @@ use lifebuoy_repo::{ChunkId, Reader, Repository, Snapshot};
 use tokio::runtime::Handle;
 
 use crate::{
-    cursor::{Cursor, find},
+    cursor::{Cursor, attributes, find},
     delivery::{Piece, deliver, part, whole},
-    entry::{Attributes, Content, Entry, Kind, Meta, Pairs},
+    entry::{Content, Entry, Kind, Meta, Pairs},
     error::{Error, Malformed, Result},
     manifest::{DataSummary, Manifest},
     map::{MapWalk, Placed, placed},
-    node::decode_attributes,
     path::TreePath,
     progress::Progress,
     target::{Existing, Nearby, Target, reserve},
@@ -146,16 +145,10 @@ impl<'a> Restoring<'a> {
 
     fn run(mut self) -> Result<DataSummary> {
         let reader = Arc::clone(&self.reader);
-        let mut cursor = Cursor::at(reader, self.root, self.path.clone());
+        let mut cursor = Cursor::within(reader, self.root, self.path.clone());
         let mut window = Vec::new();
-        'tree: while let Some(leaf) = self.runtime.block_on(cursor.next_leaf())? {
+        while let Some(leaf) = self.runtime.block_on(cursor.next_leaf())? {
             for mut entry in leaf.entries {
-                if !entry.path.is_within(&self.path) {
-                    if entry.path > self.path {
-                        break 'tree;
-                    }
-                    continue;
-                }
                 if self.resolve(&mut entry)? {
                     self.count(&entry)?;
                     entry.path = entry.path.below(&self.path);
@@ -271,15 +264,8 @@ impl<'a> Restoring<'a> {
     }
 
     fn attributes(&self, meta: &Meta) -> io::Result<Pairs> {
-        match &meta.attributes {
-            Attributes::None => Ok(Pairs::new()),
-            Attributes::Inline(pairs) => Ok(pairs.clone()),
-            Attributes::Chunk(id) => {
-                let plain = self.runtime.block_on(self.reader.get(id));
-                let plain = plain.map_err(io::Error::other)?;
-                decode_attributes(&plain).map_err(io::Error::other)
-            }
-        }
+        let pairs = attributes(&self.reader, meta);
+        self.runtime.block_on(pairs).map_err(io::Error::other)
     }
 
     /// Restores the files among these entries.

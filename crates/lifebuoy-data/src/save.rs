@@ -38,8 +38,9 @@ pub struct SaveRequest {
     pub one_file_system: bool,
     /// A snapshot of the same place: what did not change since is taken over.
     pub before: Option<Snapshot>,
-    /// How often what was sent is committed in parts, so that a save that is cut off has not
-    /// sent it in vain: [`PARTS_EVERY`](crate::PARTS_EVERY) unless there is a reason. No sooner than after 128 MiB.
+    /// How often what was sent is committed in parts, so that a save that is cut off has
+    /// not sent it in vain: [`PARTS_EVERY`](crate::PARTS_EVERY) unless there is a reason.
+    /// No sooner than after 128 MiB.
     pub parts_every: Duration,
 }
 

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use lifebuoy_repo::{ChunkId, ChunkKind, Compression};
+use lifebuoy_repo::{ChunkId, ChunkKind};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -78,11 +78,7 @@ impl<'a> Sealing<'a> {
 
     /// Stores a chunk now.
     pub(crate) fn put(&self, kind: ChunkKind, plain: &[u8]) -> Result<ChunkId> {
-        let compression = match kind {
-            ChunkKind::Data => Compression::Quick,
-            ChunkKind::Metadata => Compression::Small,
-        };
-        self.writer.put(&self.runtime, kind, compression, plain)
+        self.writer.put(&self.runtime, kind, plain)
     }
 
     /// Stores a chunk of contents: on another thread if one is free soon.

@@ -17,13 +17,12 @@ use rustix::fs::{Advice, FileType, Stat};
 use tokio::runtime::Handle;
 
 use crate::{
-    cursor::{Cursor, find},
+    cursor::{Cursor, attributes, find},
     disk,
-    entry::{Attributes, Content, Entry, Kind, Meta, Pairs},
+    entry::{Content, Entry, Kind, Meta},
     error::{Error, Result},
     manifest::Manifest,
     map::{MapWalk, Placed, placed},
-    node::decode_attributes,
     path::TreePath,
     progress::Progress,
     reading::next_data,
@@ -207,19 +206,6 @@ impl Chunks {
             format!("its bytes {}..{end} are others", part.begin),
         )
     }
-
-    fn attributes(&self, meta: &Meta) -> Result<Pairs, Fault> {
-        match &meta.attributes {
-            Attributes::None => Ok(Pairs::new()),
-            Attributes::Inline(pairs) => Ok(pairs.clone()),
-            Attributes::Chunk(chunk) => {
-                let plain = self.runtime.block_on(self.reader.get(chunk));
-                let plain = plain.map_err(Error::from)?;
-                let chunk = *chunk;
-                Ok(decode_attributes(&plain).map_err(|what| Error::Damaged { chunk, what })?)
-            }
-        }
-    }
 }
 
 /// A part of a file that is no longer than a chunk.
@@ -312,17 +298,13 @@ impl<'a> Tree<'a> {
 
     fn walk(&self, to_compare: Sender<Entry>) -> Result<()> {
         let reader = Arc::clone(&self.chunks.reader);
-        let mut cursor = Cursor::at(reader, self.root, self.path.clone());
+        let mut cursor = Cursor::within(reader, self.root, self.path.clone());
         while let Some(leaf) = self.chunks.runtime.block_on(cursor.next_leaf())? {
             for mut entry in leaf.entries {
-                if entry.path.is_within(&self.path) {
-                    self.resolve(&mut entry)?;
-                    entry.path = entry.path.below(&self.path);
-                    if to_compare.send(entry).is_err() {
-                        // All who compare have ended, with an error.
-                        return Ok(());
-                    }
-                } else if entry.path > self.path {
+                self.resolve(&mut entry)?;
+                entry.path = entry.path.below(&self.path);
+                if to_compare.send(entry).is_err() {
+                    // All who compare have ended, with an error.
                     return Ok(());
                 }
             }
@@ -365,7 +347,8 @@ impl<'a> Tree<'a> {
         }
         is_kind(entry, &there, &above, name)?;
         let has = disk::attributes_at(&*above, name)?;
-        let wanted = self.chunks.attributes(&entry.meta)?;
+        let wanted = attributes(&self.chunks.reader, &entry.meta);
+        let wanted = self.chunks.runtime.block_on(wanted)?;
         let is_same = wanted.iter().all(|pair| has.contains(pair));
         check(is_same, "its extended attributes are others")?;
         is_meta(entry, &there)?;

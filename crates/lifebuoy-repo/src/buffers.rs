@@ -1,7 +1,7 @@
 //! Buffers for packs that are used again: the first pass over fresh memory costs more
 //! than what is done there. Keeps no more than were in use at one time, nor than a few.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -30,11 +30,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
-        let mut idle = self
-            .buffers
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.buffers.idle();
         if idle.len() < IDLE_MAX {
             idle.push(bytes);
         }
@@ -42,10 +38,13 @@ impl Drop for Lent {
 }
 
 impl Buffers {
+    fn idle(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// An empty buffer.
     pub(crate) fn take(&self) -> Vec<u8> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.pop().unwrap_or_default()
+        self.idle().pop().unwrap_or_default()
     }
 
     /// Takes a buffer back when its contents are no longer needed.

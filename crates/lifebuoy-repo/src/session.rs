@@ -231,21 +231,14 @@ impl Session {
         compression: Compression,
         plain: &[u8],
     ) -> Result<ChunkId> {
-        let id = self.shared.keys.chunk_id(plain);
-        self.counters
-            .bytes_in
-            .fetch_add(plain.len() as u64, Ordering::Relaxed);
-        if self.contains(&id) {
-            self.counters.chunks_reused.fetch_add(1, Ordering::Relaxed);
-            return Ok(id);
-        }
-        self.store_new(kind, compression, id, plain)
+        let (id, _) = self.store_unless(None, kind, compression, plain)?;
+        Ok(id)
     }
 
     /// As [`Session::store`], unless `other` has the chunk. Returns whether it is here.
     pub(crate) fn store_unless(
         &self,
-        other: &Self,
+        other: Option<&Self>,
         kind: ChunkKind,
         compression: Compression,
         plain: &[u8],
@@ -254,7 +247,7 @@ impl Session {
         let len = plain.len() as u64;
         self.counters.bytes_in.fetch_add(len, Ordering::Relaxed);
         let is_here = self.contains(&id);
-        if is_here || other.state().stored.contains(&id) {
+        if is_here || other.is_some_and(|other| other.state().stored.contains(&id)) {
             self.counters.chunks_reused.fetch_add(1, Ordering::Relaxed);
             return Ok((id, is_here));
         }

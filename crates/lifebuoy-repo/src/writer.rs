@@ -267,13 +267,8 @@ impl Writer {
         compression: Compression,
         plain: &[u8],
     ) -> Result<ChunkId> {
-        check_len("a chunk", plain.len(), CHUNK_BYTES_MAX)?;
-        self.inner.check_open()?;
-        let id = self.inner.store(kind, compression, plain)?;
-        if self.inner.has_waiting() {
-            runtime.block_on(self.inner.upload_waiting())?;
-        }
-        Ok(id)
+        let stored = self.store_here(None, runtime, kind, compression, plain)?;
+        Ok(stored.id)
     }
 
     /// As [`Writer::put_here`], for a part: what `whole`, the session that it is a part
@@ -289,11 +284,21 @@ impl Writer {
         compression: Compression,
         plain: &[u8],
     ) -> Result<PutInPart> {
+        self.store_here(Some(whole), runtime, kind, compression, plain)
+    }
+
+    fn store_here(
+        &self,
+        whole: Option<&Self>,
+        runtime: &Handle,
+        kind: ChunkKind,
+        compression: Compression,
+        plain: &[u8],
+    ) -> Result<PutInPart> {
         check_len("a chunk", plain.len(), CHUNK_BYTES_MAX)?;
         self.inner.check_open()?;
-        let (id, is_here) = self
-            .inner
-            .store_unless(&whole.inner, kind, compression, plain)?;
+        let other = whole.map(|whole| &*whole.inner);
+        let (id, is_here) = self.inner.store_unless(other, kind, compression, plain)?;
         if self.inner.has_waiting() {
             runtime.block_on(self.inner.upload_waiting())?;
         }

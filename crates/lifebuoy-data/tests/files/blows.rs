@@ -24,7 +24,7 @@ use object_store::{ObjectStore, ObjectStoreExt, local::LocalFileSystem, memory::
 
 use crate::{
     struck::{Blow, Struck},
-    support::{noise, passphrase, seen, session, summary},
+    support::{at_once, noise, passphrase, seen, session, summary},
 };
 
 /// Requests of one save or restore at most: one that makes more does not end.
@@ -256,20 +256,6 @@ fn remove(place: &Path) {
         false => fs::remove_file(place),
     };
     removed.unwrap();
-}
-
-/// A collection that waits for nobody and honours everything.
-fn at_once() -> CollectOptions {
-    CollectOptions {
-        delete: true,
-        grace: Duration::ZERO,
-        keep_at_least: 0,
-        delete_percent_max: 100,
-        stall: Duration::ZERO,
-        poll: Duration::from_millis(1),
-        objects_max: 1,
-        bytes_min: 1,
-    }
 }
 
 async fn copy(from: &Store) -> Store {

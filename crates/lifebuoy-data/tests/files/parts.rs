@@ -1,15 +1,15 @@
 //! A long save commits parts on its way: one that is cut off has not sent them in vain.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc};
 
 use futures::StreamExt;
 use lifebuoy_data::{DataContents, Existing};
-use lifebuoy_repo::{CheckLevel, CheckOptions, CollectOptions, KdfCost, Repository};
+use lifebuoy_repo::{CheckLevel, CheckOptions, KdfCost, Repository};
 use object_store::{ObjectStore, memory::InMemory};
 
 use crate::{
     struck::{Blow, Struck},
-    support::{noise, passphrase, restore_all, save_all, try_save_all},
+    support::{at_once, noise, passphrase, restore_all, save_all, try_save_all},
 };
 
 const MIB: u64 = 1 << 20;
@@ -84,18 +84,8 @@ async fn what_a_save_sent_that_was_cut_off_is_not_sent_again() {
     assert!(again < SAVED_BYTES - 120 * MIB, "{again} of {SAVED_BYTES}");
 
     // What the one that was cut off leaves is collected, and what is used of it stays.
-    let options = CollectOptions {
-        delete: true,
-        grace: Duration::ZERO,
-        keep_at_least: 0,
-        delete_percent_max: 100,
-        stall: Duration::ZERO,
-        poll: Duration::from_millis(1),
-        objects_max: 1,
-        bytes_min: 1,
-    };
     for _ in 0..2 {
-        repository.collect(&DataContents, &options).await.unwrap();
+        repository.collect(&DataContents, &at_once()).await.unwrap();
     }
     let (_, left) = stored(&*store, "packs").await;
     assert!(left < SAVED_BYTES + 8 * MIB, "{left} of {SAVED_BYTES}");

@@ -15,7 +15,7 @@ use lifebuoy_data::{
     TreePath, What, restore, save,
 };
 use lifebuoy_repo::{
-    KdfCost, Passphrase, Purpose, Repository, SessionId, SessionRequest, Snapshot,
+    CollectOptions, KdfCost, Passphrase, Purpose, Repository, SessionId, SessionRequest, Snapshot,
 };
 use object_store::memory::InMemory;
 
@@ -45,6 +45,20 @@ pub(crate) fn session(repository: &Repository) -> SessionRequest {
 pub(crate) fn summary(kind: What) -> DataSummary {
     let at = chrono::DateTime::from_timestamp(1_795_478_400, 0).unwrap();
     DataSummary::new(kind, "machine".into(), "/data".into(), at)
+}
+
+/// A collection that waits for nobody and honours everything.
+pub(crate) fn at_once() -> CollectOptions {
+    CollectOptions {
+        delete: true,
+        grace: Duration::ZERO,
+        keep_at_least: 0,
+        delete_percent_max: 100,
+        stall: Duration::ZERO,
+        poll: Duration::from_millis(1),
+        objects_max: 1,
+        bytes_min: 1,
+    }
 }
 
 pub(crate) async fn save_all(

@@ -7,15 +7,20 @@ use lifebuoy_data::{escape, is_active};
 
 /// A text of one line, with what a terminal would obey as `\033`.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
-    inert(text, is_active)
+    inert(text, is_active, escape)
 }
 
 /// As [`line`], of a text whose line breaks are meant.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
-    inert(text, |c| c != '\n' && is_active(c))
+    inert(text, is_active_in_lines, escape)
 }
 
-fn inert(text: &str, is_active: impl Fn(char) -> bool) -> Cow<'_, str> {
+/// A text in which `escape` writes what is active.
+fn inert(
+    text: &str,
+    is_active: impl Fn(char) -> bool,
+    escape: impl Fn(char, &mut String),
+) -> Cow<'_, str> {
     if !text.chars().any(&is_active) {
         return Cow::Borrowed(text);
     }
@@ -33,21 +38,15 @@ fn inert(text: &str, is_active: impl Fn(char) -> bool) -> Cow<'_, str> {
 /// A JSON document that says the same. JSON itself escapes only some of these characters,
 /// and they can only be in its strings.
 pub(crate) fn json(document: &str) -> Cow<'_, str> {
-    let is_active = |c: char| c != '\n' && is_active(c);
-    if !document.chars().any(is_active) {
-        return Cow::Borrowed(document);
-    }
-    let mut shown = String::with_capacity(document.len());
-    for c in document.chars() {
-        if is_active(c) {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                shown.push_str(&format!("\\u{unit:04x}"));
-            }
-        } else {
-            shown.push(c);
+    inert(document, is_active_in_lines, |c, shown| {
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            shown.push_str(&format!("\\u{unit:04x}"));
         }
-    }
-    Cow::Owned(shown)
+    })
+}
+
+fn is_active_in_lines(c: char) -> bool {
+    c != '\n' && is_active(c)
 }
 
 #[cfg(test)]
