@@ -32,6 +32,8 @@ const REQUESTS_MAX: usize = 200;
 /// What one that dies is told in its environment: what to do, in which folder, at which
 /// request to die, and whether that is done by then.
 const TOLD: &str = "LIFEBUOY_DATA_TEST_DIES";
+/// The test whose process does that, if it is told something.
+const PROGRAM: &str = "blows::one_who_restores_dies_and_another_goes_on";
 
 type Store = Arc<dyn ObjectStore>;
 
@@ -360,7 +362,7 @@ async fn a_restore_that_failed_at_a_request_goes_on() {
 fn run_and_die(what: &str, subject: Subject, folder: &Path, at: usize, blow: Blow) -> bool {
     let told = format!("{what} {subject:?} {at} {blow:?} {}", folder.display());
     let status = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "blows::one_who_dies", "--ignored"])
+        .args(["--exact", PROGRAM])
         .env(TOLD, told)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -371,11 +373,8 @@ fn run_and_die(what: &str, subject: Subject, folder: &Path, at: usize, blow: Blo
     !status.success()
 }
 
-/// Not a test: the process that dies in those below.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "the others run it"]
-async fn one_who_dies() {
-    let told = std::env::var(TOLD).unwrap();
+/// The process that dies in the tests below.
+async fn one_who_dies(told: &str) {
     let told: Vec<&str> = told.splitn(5, ' ').collect();
     let [what, subject, at, blow, folder] = told[..] else {
         panic!("{told:?}");
@@ -448,6 +447,9 @@ async fn one_who_saves_a_device_dies() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_who_restores_dies_and_another_goes_on() {
+    if let Ok(told) = std::env::var(TOLD) {
+        return one_who_dies(&told).await;
+    }
     for subject in [Files, Device] {
         let base: Store = Arc::new(InMemory::new());
         let scene = Scene::new(subject, Arc::clone(&base)).await;
