@@ -149,6 +149,18 @@ class Type:
         self.api_version = f"{self.group}/{self.version}" if self.group else self.version
 
 
+class Volume:
+    """A claim whose data was saved: a snapshot of files or of a device."""
+
+    def __init__(self, entry):
+        require(isinstance(entry, dict), "the manifest has a volume that is no JSON object")
+        claim, saved = field(entry, "claim", dict), field(entry, "saved", dict)
+        self.name = f"{field(claim, 'namespace', str, '')}/{field(claim, 'name', str)}"
+        root = field(saved, "root", str)
+        require(re.fullmatch("[0-9a-f]{64}", root), "the manifest has a volume whose root is no chunk id")
+        self.root = bytes.fromhex(root)
+
+
 class Archive:
     """One snapshot. `chunk(id)` gives bytes or raises `Damaged`; problems go to `report`."""
 
@@ -156,7 +168,9 @@ class Archive:
         self.chunk, self.hash_key, self.report = chunk, hash_key, report
         self.manifest = parse_json(chunk(root), "the manifest")
         version = self.manifest.get("version")
-        require(version == "1", f"the manifest has version {version}")
+        require(version in ("1", "2"), f"the manifest has version {version}")
+        self.volumes = [Volume(a) for a in field(self.manifest, "volumesSaved", list, [])]
+        require(version == "2" or not self.volumes, "a manifest of version 1 has volumes")
 
     def types(self):
         types = [Type(a) for a in field(self.manifest, "types", list, [])]

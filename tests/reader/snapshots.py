@@ -10,3 +10,8 @@ def open_snapshot(repository, session, report):
     if files.is_one(repository.chunk(root)):
         return files.Snapshot(repository.chunk, root, files.hash_key(repository.keys), report)
     return Archive(repository.chunk, root, secret_key(repository.keys, b"object"), report)
+
+
+def open_volume(repository, volume, report):
+    """The data of a volume of an `Archive`: a `files.Snapshot`."""
+    return files.Snapshot(repository.chunk, volume.root, files.hash_key(repository.keys), report)

@@ -9,7 +9,7 @@ from archive import Archive, field, label, merged, parse_json
 from files import FILE
 from repo_format import Damaged, require
 from repository import CannotOpen, Repository, fetch, unlock
-from snapshots import open_snapshot
+from snapshots import open_snapshot, open_volume
 
 
 class Report:
@@ -305,6 +305,12 @@ def _check_archive(repository, session, archive, summary, report):
     if total != objects:
         report.damaged(key, f"the snapshot has {total} objects instead of {objects}")
     report.counts["kubernetesObjects"] += total
+    for volume in archive.volumes:
+        where = f"volume {volume.name}"
+        try:
+            _check_files(open_volume(repository, volume, lambda text: report.damaged(key, f"{where}: {text}")), report)
+        except Damaged as damage:
+            report.damaged(key, f"{where}: cannot be read: {damage}")
 
 
 def _check_item(kind, item, key, report):

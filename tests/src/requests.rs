@@ -167,6 +167,8 @@ pub fn backup(name: &str, repository: &str) -> Backup {
             repository: repository.to_owned(),
             selection: Selection::default(),
             volumes: VolumePolicy::Skip,
+            volume_policies: Vec::new(),
+            hooks: Vec::new(),
             active_deadline_seconds: None,
             ttl_seconds_after_finished: None,
             cancel: false,

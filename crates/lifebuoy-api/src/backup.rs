@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Consistency, Problem, Selection};
+use crate::{Consistency, Hook, Problem, Selection, VolumeRule};
 
 /// A request to save a selection of the cluster now. It ends with the
 /// condition `Complete` or `Failed`; what it saved is a RecoveryPoint.
@@ -22,7 +22,7 @@ use crate::{Consistency, Problem, Selection};
     derive = "PartialEq",
     // Transition rules stand on the kind, not on the spec: a Schedule's template
     // holds the same spec and may change.
-    validation = Rule::new("self.spec.repository == oldSelf.spec.repository && self.spec.selection == oldSelf.spec.selection && self.spec.volumes == oldSelf.spec.volumes && self.spec.?activeDeadlineSeconds == oldSelf.spec.?activeDeadlineSeconds && self.spec.?ttlSecondsAfterFinished == oldSelf.spec.?ttlSecondsAfterFinished")
+    validation = Rule::new("self.spec.repository == oldSelf.spec.repository && self.spec.selection == oldSelf.spec.selection && self.spec.volumes == oldSelf.spec.volumes && has(self.spec.volumePolicies) == has(oldSelf.spec.volumePolicies) && (!has(self.spec.volumePolicies) || self.spec.volumePolicies == oldSelf.spec.volumePolicies) && has(self.spec.hooks) == has(oldSelf.spec.hooks) && (!has(self.spec.hooks) || self.spec.hooks == oldSelf.spec.hooks) && self.spec.?activeDeadlineSeconds == oldSelf.spec.?activeDeadlineSeconds && self.spec.?ttlSecondsAfterFinished == oldSelf.spec.?ttlSecondsAfterFinished")
         .message("a Backup is immutable but for `spec.cancel`: create another one")
         .field_path(".spec"),
     validation = Rule::new("!oldSelf.spec.cancel || self.spec.cancel")
@@ -30,6 +30,7 @@ use crate::{Consistency, Problem, Selection};
         .field_path(".spec.cancel"),
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
     printcolumn = r#"{"name":"Objects","type":"integer","jsonPath":".status.progress.objects"}"#,
+    printcolumn = r#"{"name":"Volumes","type":"integer","jsonPath":".status.progress.volumes"}"#,
     printcolumn = r#"{"name":"Point","type":"string","jsonPath":".status.recoveryPoint"}"#,
     printcolumn = r#"{"name":"Consistency","type":"string","jsonPath":".status.consistency","priority":1}"#,
     printcolumn = r#"{"name":"Completed","type":"date","jsonPath":".status.completionTime"}"#,
@@ -45,9 +46,22 @@ pub struct BackupSpec {
     #[serde(default)]
     pub selection: Selection,
 
-    /// What is said about the data of PersistentVolumeClaims.
+    /// Whether the data of PersistentVolumeClaims belongs to the backup.
     #[serde(default)]
     pub volumes: VolumePolicy,
+
+    /// Which way the data of a volume is saved: the first rule that matches it
+    /// counts. A volume that none matches is moved if its CSI driver has a
+    /// VolumeSnapshotClass; otherwise what a pod has mounted is read, if it is a
+    /// CSI volume that a pod has mounted; everything else is not saved, and said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub volume_policies: Vec<VolumeRule>,
+
+    /// What applications are told around the snapshots of their volumes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub hooks: Vec<Hook>,
 
     /// How long the backup may take, in seconds, counted from its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,4 +152,22 @@ pub struct BackupProgress {
     pub bytes_stored: i64,
     /// Objects put into the store.
     pub puts: i64,
+    /// Volumes whose data is dealt with.
+    #[serde(default)]
+    pub volumes: i64,
+    /// Volumes whose data is to be saved; 0 while that is unknown.
+    #[serde(default)]
+    pub volumes_total: i64,
+    /// Bytes of volumes that were read, or found to be unchanged.
+    #[serde(default)]
+    pub volume_bytes: i64,
+    /// Bytes of volumes that are to be read, as far as it is known.
+    #[serde(default)]
+    pub volume_bytes_total: i64,
+    /// Files of volumes that were read, or found to be unchanged.
+    #[serde(default)]
+    pub volume_files: i64,
+    /// Bytes of volumes that were new to the repository, as stored.
+    #[serde(default)]
+    pub volume_bytes_stored: i64,
 }

@@ -176,6 +176,12 @@ reasons! {
     TypeFuzzy,
     /// The data of a PersistentVolumeClaim was not saved.
     VolumeDataNotSaved,
+    /// The data of a volume was left out, as the Backup asked for.
+    VolumeSkipped,
+    /// A hook around a snapshot failed, or held the application for too short.
+    HookFailed,
+    /// Files of a volume could not be saved, or changed while they were read.
+    VolumeFilesNotSaved,
     /// An object could not be understood.
     MalformedObject,
 

@@ -22,6 +22,7 @@ mod schedule;
 mod selection;
 mod span;
 pub mod time;
+mod volumes;
 
 pub use backup::{Backup, BackupProgress, BackupSpec, BackupStatus, VolumePolicy};
 pub use conditions::{ConditionType, Reason, condition, find, is_true, unknown, upsert};
@@ -52,6 +53,7 @@ pub use schedule::{
 };
 pub use selection::{ClusterScoped, Selection};
 pub use span::{ParseTimeSpanError, TimeSpan};
+pub use volumes::{AccessMode, Hook, HookFailure, VolumeMatch, VolumeRule, VolumeType, VolumeWay};
 
 /// Every CustomResourceDefinition of lifebuoy, in the order in which they are
 /// listed in the chart.

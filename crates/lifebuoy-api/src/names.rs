@@ -30,5 +30,12 @@ pub const DOCUMENT_LABEL: &str = "lifebuoy.dev/document";
 /// Annotation on a Backup that a Schedule made: the tick it stands for, RFC 3339.
 pub const SCHEDULED_AT_ANNOTATION: &str = "lifebuoy.dev/scheduled-at";
 
+/// Label on everything that is made for a while for a request, in any namespace:
+/// the uid of the request. Clean-up lists by it.
+pub const FOR_LABEL: &str = "lifebuoy.dev/for";
+
+/// Label on everything that is made by lifebuoy for a while.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
 /// The field manager of every write to a cluster.
 pub const FIELD_MANAGER: &str = "lifebuoy";

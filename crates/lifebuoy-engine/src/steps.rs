@@ -28,6 +28,8 @@ pub enum Step {
     Discovered,
     /// Backup: every type was listed.
     Listed,
+    /// Backup: the data of volumes is saved.
+    VolumesSaved,
     /// Backup: the manifest is written.
     ManifestWritten,
     /// Backup: the snapshot is committed.
@@ -60,6 +62,7 @@ impl Step {
         Self::SessionOpened,
         Self::Discovered,
         Self::Listed,
+        Self::VolumesSaved,
         Self::ManifestWritten,
         Self::Committed,
         Self::PointMirrored,
@@ -81,6 +84,7 @@ impl Step {
             Self::SessionOpened => "session-opened",
             Self::Discovered => "discovered",
             Self::Listed => "listed",
+            Self::VolumesSaved => "volumes-saved",
             Self::ManifestWritten => "manifest-written",
             Self::Committed => "committed",
             Self::PointMirrored => "point-mirrored",
@@ -104,6 +108,7 @@ impl Step {
             Self::SessionOpened
                 | Self::Discovered
                 | Self::Listed
+                | Self::VolumesSaved
                 | Self::ManifestWritten
                 | Self::Committed
                 | Self::PointMirrored

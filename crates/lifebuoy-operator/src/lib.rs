@@ -27,6 +27,7 @@ mod restore;
 mod run;
 mod schedule;
 mod status;
+mod sweep;
 mod tasks;
 
 pub use config::{Mode, OperatorConfig};

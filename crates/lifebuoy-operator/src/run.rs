@@ -197,6 +197,7 @@ async fn work(
     if config.repositories {
         running.spawn(keeper::run(context.clone(), stop.clone()));
     }
+    running.spawn(sweep::run(context.clone(), stop.clone()));
     tokio::select! {
         () = shutdown.cancelled() => {}
         _ = join_all(caught_up) => {}

@@ -84,6 +84,12 @@ where
         self.room.available_permits()
     }
 
+    /// Whether at most one task runs.
+    pub(crate) fn is_alone(&self) -> bool {
+        let entries = self.entries();
+        entries.values().filter(|of| of.outcome.is_none()).count() <= 1
+    }
+
     pub(crate) fn state(&self, uid: &str) -> TaskState {
         match self.entries().get(uid) {
             None => TaskState::None,

@@ -36,6 +36,8 @@ pub(crate) fn backup_spec(args: &CreateBackup, repository: &str) -> BackupSpec {
         repository: repository.to_owned(),
         selection,
         volumes: args.volumes.map(Into::into).unwrap_or_default(),
+        volume_policies: Vec::new(),
+        hooks: Vec::new(),
         active_deadline_seconds: None,
         ttl_seconds_after_finished: None,
         cancel: false,

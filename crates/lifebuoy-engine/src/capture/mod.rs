@@ -17,8 +17,8 @@ mod shallow;
 mod splitter;
 mod type_run;
 
-pub use request::{CaptureProgress, CaptureRequest, Captured, ONLY_WARN_GROUPS};
-pub use run::{capture, cluster_uid};
+pub use request::{CaptureProgress, CaptureRequest, Captured, ONLY_WARN_GROUPS, VolumesSaved};
+pub use run::{capture, cluster_uid, no_volumes};
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,11 @@
 //! What a capture is asked, how far it is, and what it gives back.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use chrono::{DateTime, Utc};
@@ -10,9 +13,10 @@ use lifebuoy_api::{BackupProgress, PointCluster, Problem, Selection, VolumePolic
 use lifebuoy_repo::WriteStats;
 
 use crate::{
-    archive::TypeRecord,
+    archive::{ObjectKey, TypeRecord},
     point::Point,
     selection::{Glob, Selector},
+    volumes::VolumeRecord,
 };
 
 /// API groups that only warn when they are down, unless an installation says
@@ -100,6 +104,20 @@ impl CaptureProgress {
         self.counts.objects.fetch_sub(objects, Ordering::Relaxed);
         self.counts.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
+}
+
+/// What came of the data of the claims of a capture.
+#[derive(Clone, Debug, Default)]
+pub struct VolumesSaved {
+    /// Claims whose data was saved.
+    pub saved: Vec<VolumeRecord>,
+    /// Claims whose data is not wanted, and why.
+    pub skipped: BTreeMap<ObjectKey, String>,
+    /// Why the data of others was not saved. Whatever is in neither of the three was
+    /// not saved either.
+    pub failed: BTreeMap<ObjectKey, String>,
+    /// What else a person should know.
+    pub problems: Vec<Problem>,
 }
 
 /// A capture that was committed.

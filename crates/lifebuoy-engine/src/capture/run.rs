@@ -2,7 +2,7 @@
 //! the types stage by stage, write the manifest, commit.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex},
 };
 
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CaptureProgress, CaptureRequest, Captured,
+    CaptureProgress, CaptureRequest, Captured, VolumesSaved,
     choose::{Chosen, Taken, choose, unavailable},
     domain::{Probed, Sandwich, sandwich},
     facts::{Facts, Stage},
@@ -27,11 +27,11 @@ use super::{
 use crate::{
     Error,
     archive::{
-        ArchiveWriter, Fidelity, MANIFEST_VERSION, Manifest, ObjectKey, TypeRecord,
-        UnavailableGroup,
+        ArchiveWriter, Fidelity, Manifest, ObjectKey, TypeRecord, UnavailableGroup,
     },
     point::{Point, PointSummary, SUMMARY_VERSION},
     steps::{Step, reached},
+    volumes::VolumeRecord,
 };
 
 /// Lists in flight. The API server gives a list up to ten of its seats, and
@@ -43,6 +43,8 @@ const NAMESPACES_ONE_BY_ONE_MAX: usize = 8;
 const MANIFEST_PROBLEMS_MAX: usize = 1000;
 
 /// Captures what `request` selects into the session of `writer`, and commits it.
+/// Once everything is read, `volumes` saves the data of the claims among it; it ends
+/// soon when the capture is cancelled.
 ///
 /// Dropping the future or cancelling leaves the session without an end: whoever
 /// began it fences it. A cancellation during the commit itself is ignored.
@@ -56,10 +58,16 @@ pub async fn capture(
     writer: Arc<Writer>,
     request: &CaptureRequest,
     progress: &CaptureProgress,
+    volumes: impl AsyncFnOnce(&[ObjectKey]) -> VolumesSaved,
     cancel: &CancellationToken,
 ) -> Result<Captured, Error> {
     let lister: Arc<dyn Lister> = Arc::new(KubeLister::new(client.clone()));
-    capture_from(lister, writer, request, progress, cancel).await
+    capture_from(lister, writer, request, progress, volumes, cancel).await
+}
+
+/// Saves the data of no volume; see [`capture`].
+pub async fn no_volumes(_: &[ObjectKey]) -> VolumesSaved {
+    VolumesSaved::default()
 }
 
 /// The uid of the `kube-system` namespace, by which a cluster is known. Asks by
@@ -89,14 +97,24 @@ pub(super) async fn capture_from(
     writer: Arc<Writer>,
     request: &CaptureRequest,
     progress: &CaptureProgress,
+    volumes: impl AsyncFnOnce(&[ObjectKey]) -> VolumesSaved,
     cancel: &CancellationToken,
 ) -> Result<Captured, Error> {
     let read = read_cluster(&lister, &writer, request, progress);
-    let read = cancel
+    let mut read = cancel
         .run_until_cancelled(read)
         .await
         .ok_or(Error::Cancelled)??;
     reached(Step::Listed);
+    if request.volumes == VolumePolicy::Save {
+        // Whoever is cancelled cleans up first.
+        let saved = volumes(&read.claims).await;
+        read.add_volumes(saved);
+    }
+    if cancel.is_cancelled() {
+        return Err(Error::Cancelled);
+    }
+    reached(Step::VolumesSaved);
     let problems = read.problems.clone();
     let types = read.types.clone();
     let summary = summary(request, &read);
@@ -124,8 +142,40 @@ struct Read {
     kubernetes_version: String,
     types: Vec<TypeRecord>,
     unavailable_groups: Vec<UnavailableGroup>,
+    /// Claims whose data was not saved.
     claims: Vec<ObjectKey>,
+    volumes: Vec<VolumeRecord>,
     problems: Vec<Problem>,
+}
+
+impl Read {
+    /// Takes in what was saved of volumes, and says what was not.
+    fn add_volumes(&mut self, saved: VolumesSaved) {
+        let VolumesSaved {
+            saved,
+            skipped,
+            failed,
+            problems,
+        } = saved;
+        let known: BTreeSet<&ObjectKey> = saved.iter().map(|of| &of.claim).collect();
+        self.claims.retain(|claim| !known.contains(claim));
+        let unsaid = self.claims.iter();
+        let unsaid = unsaid.filter(|claim| !skipped.contains_key(claim));
+        self.problems.extend(volume_problems(unsaid, &failed));
+        let skipped = skipped.iter().take(MAX_PROBLEMS);
+        self.problems.extend(skipped.map(|(claim, why)| {
+            let message = format!("the data of its volume was left out, as asked for: {why}");
+            Problem::warning(Reason::VolumeSkipped, subject(claim), &message)
+        }));
+        self.problems.extend(problems);
+        self.problems
+            .sort_by_key(|p| std::cmp::Reverse(p.severity));
+        self.volumes = saved;
+    }
+}
+
+fn subject(claim: &ObjectKey) -> String {
+    format!("persistentvolumeclaims {claim}")
 }
 
 async fn read_cluster(
@@ -188,7 +238,6 @@ async fn read_cluster(
     }
     types.sort_by_cached_key(TypeRecord::id);
     let claims: Vec<_> = shared.facts().claims.iter().cloned().collect();
-    problems.extend(volume_problems(request.volumes, &claims));
     // Stable: errors first, otherwise in the order in which they were found.
     problems.sort_by_key(|p| std::cmp::Reverse(p.severity));
     Ok(Read {
@@ -197,6 +246,7 @@ async fn read_cluster(
         types,
         unavailable_groups,
         claims,
+        volumes: Vec::new(),
         problems,
     })
 }
@@ -270,16 +320,18 @@ async fn read_stage(
 
 /// What is said about claims whose data was not saved: each by name up to a
 /// bound, the others by their number. The manifest lists all.
-fn volume_problems(policy: VolumePolicy, claims: &[ObjectKey]) -> Vec<Problem> {
-    if policy == VolumePolicy::Skip {
-        return Vec::new();
-    }
+fn volume_problems<'a>(
+    claims: impl Iterator<Item = &'a ObjectKey>,
+    why: &BTreeMap<ObjectKey, String>,
+) -> Vec<Problem> {
+    let claims: Vec<_> = claims.collect();
     let named = claims.iter().take(MAX_PROBLEMS).map(|key| {
-        Problem::error(
-            Reason::VolumeDataNotSaved,
-            format!("persistentvolumeclaims {key}"),
-            "the claim was saved, the data of its volume was not",
-        )
+        let said = "the claim was saved, the data of its volume was not";
+        let message = match why.get(key) {
+            Some(why) => format!("{said}: {why}"),
+            None => said.to_owned(),
+        };
+        Problem::error(Reason::VolumeDataNotSaved, subject(key), &message)
     });
     let more = claims.len().saturating_sub(MAX_PROBLEMS);
     let rest = (more > 0).then(|| {
@@ -327,17 +379,19 @@ fn manifest(request: &CaptureRequest, read: Read, summary: PointSummary) -> Mani
         types,
         unavailable_groups,
         claims,
+        volumes,
         mut problems,
     } = read;
     problems.truncate(MANIFEST_PROBLEMS_MAX);
     Manifest {
-        version: MANIFEST_VERSION,
+        version: Manifest::version_for(&volumes),
         summary,
         revision: Some(revision),
         selection: request.selection.clone(),
         volumes: request.volumes,
         own_namespace: request.own_namespace.clone(),
         volumes_not_saved: claims,
+        volumes_saved: volumes,
         types,
         unavailable_groups,
         problems,

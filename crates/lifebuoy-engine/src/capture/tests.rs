@@ -71,6 +71,7 @@ async fn run(
         writer,
         request,
         &progress,
+        no_volumes,
         &CancellationToken::new(),
     )
     .await?;
@@ -368,6 +369,7 @@ async fn a_type_that_was_deleted_meanwhile_is_no_error() {
         writer,
         &request(Selection::default()),
         &CaptureProgress::new(),
+        no_volumes,
         &CancellationToken::new(),
     )
     .await
@@ -570,6 +572,7 @@ async fn a_cancelled_capture_commits_nothing() {
         writer,
         &request(Selection::default()),
         &CaptureProgress::new(),
+        no_volumes,
         &cancel,
     )
     .await;

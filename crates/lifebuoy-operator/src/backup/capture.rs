@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use kube::ResourceExt;
 use lifebuoy_api::{Access, Backup, BackupProgress, PointCluster, Problem, Reason, SCHEDULE_LABEL};
 use lifebuoy_engine::{
-    archive::Archive,
+    archive::{Archive, ObjectKey},
     capture::{self, CaptureProgress, CaptureRequest, ONLY_WARN_GROUPS},
     point::{Point, PointSummary, points},
     selection::{Glob, Selector},
@@ -20,6 +20,7 @@ use lifebuoy_repo::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::volumes::{Saving, VolumeProgress, forget_outdated};
 use crate::{
     context::Context,
     error::sentence,
@@ -35,6 +36,7 @@ pub(crate) type BackupTasks = Tasks<Progress, Outcome>;
 pub(crate) struct Progress {
     capture: CaptureProgress,
     writer: OnceLock<Arc<Writer>>,
+    volumes: VolumeProgress,
 }
 
 impl Progress {
@@ -43,6 +45,7 @@ impl Progress {
         if let Some(writer) = self.writer.get() {
             add(&mut progress, writer.stats());
         }
+        self.volumes.add_to(&mut progress);
         progress
     }
 }
@@ -155,7 +158,13 @@ pub(crate) async fn run(
         Err(failure) => return in_repository(failure),
     };
     let failure = match save(&attempt, &repo, &cluster, &progress, &cancel).await {
-        Ok(saved) => return Outcome::Committed(Box::new(saved)),
+        Ok(saved) => {
+            // Of two at the same time, neither knows what the other may still need.
+            if attempt.context.backups.is_alone() {
+                forget_outdated(&repo, &cluster, attempt.session).await;
+            }
+            return Outcome::Committed(Box::new(saved));
+        }
         Err(failure) => failure,
     };
     // The commit may have reached the store although its answer did not reach
@@ -233,8 +242,12 @@ async fn save(
     let _ = progress.writer.set(writer.clone());
     let request = capture_request(attempt, cluster)?;
     let client = &attempt.context.client;
-    let captured = capture::capture(client, writer, &request, &progress.capture, cancel).await?;
-    let mut done = progress.capture.snapshot();
+    let volumes = Saving::new(attempt, repo, cluster, &progress.volumes, cancel)?;
+    let save_volumes = async |claims: &[ObjectKey]| volumes.save(claims).await;
+    let progress_of = &progress.capture;
+    let captured =
+        capture::capture(client, writer, &request, progress_of, save_volumes, cancel).await?;
+    let mut done = progress.snapshot();
     add(&mut done, captured.stats);
     Ok(Saved {
         point: captured.point,

@@ -7,6 +7,7 @@ mod execute;
 mod observe;
 mod plan;
 mod status;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use lifebuoy_api::{self as api, ConditionType, Reason, find};
 
 pub(crate) use capture::{BackupTasks, panicked};
 pub(crate) use plan::{ended, rest_of_life};
+pub(crate) use volumes::{clean_up_snapshots, snapshot_owners};
 
 use crate::{
     context::{Context, Reconciled},

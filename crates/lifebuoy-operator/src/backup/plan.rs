@@ -188,6 +188,8 @@ mod tests {
                 repository: "main".into(),
                 selection: Selection::default(),
                 volumes: VolumePolicy::Skip,
+                volume_policies: Vec::new(),
+                hooks: Vec::new(),
                 active_deadline_seconds: None,
                 ttl_seconds_after_finished: None,
                 cancel: false,

@@ -68,7 +68,14 @@ pub(crate) async fn save(
     };
     let progress = CaptureProgress::new();
     let captured = {
-        let work = capture::capture(client, Arc::clone(&writer), &request, &progress, cancel);
+        let work = capture::capture(
+            client,
+            Arc::clone(&writer),
+            &request,
+            &progress,
+            capture::no_volumes,
+            cancel,
+        );
         watch(work, &progress, terminal).await
     };
     match captured {

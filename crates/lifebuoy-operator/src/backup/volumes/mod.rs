@@ -1,0 +1,193 @@
+//! The data of the volumes of a Backup: each is looked at, decided about, and saved by
+//! a mover of its own.
+//!
+//! ```text
+//! observe → decide → quiesce · snapshot · resume → move → clean up
+//! ```
+//!
+//! Whatever is made on the way carries the uid of the Backup; an attempt that is
+//! killed is cleaned up by the next, or by the sweep.
+
+mod before;
+mod cluster;
+mod hooks;
+mod moving;
+mod observe;
+mod outdated;
+mod progress;
+mod snapshot;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt, stream};
+use kube::{Client, ResourceExt};
+use lifebuoy_api::{PointCluster, Problem, Reason};
+use lifebuoy_engine::{
+    archive::ObjectKey,
+    capture::VolumesSaved,
+    volumes::{Decision, Policies},
+};
+use lifebuoy_repo::Repository;
+use tokio_util::sync::CancellationToken;
+
+use super::capture::Attempt;
+use crate::{Error, error::sentence, mover};
+
+pub(super) use outdated::forget as forget_outdated;
+pub(crate) use progress::VolumeProgress;
+
+use cluster::Cluster;
+use hooks::Hooks;
+use moving::Moving;
+use observe::Seen;
+
+/// Everything that saving volumes needs of its Backup.
+pub(super) struct Saving<'a> {
+    pub(super) attempt: &'a Attempt,
+    pub(super) repo: &'a Repository,
+    pub(super) cluster: &'a PointCluster,
+    pub(super) policies: Policies,
+    pub(super) hooks: Hooks,
+    pub(super) progress: &'a VolumeProgress,
+    pub(super) cancel: &'a CancellationToken,
+}
+
+impl<'a> Saving<'a> {
+    /// Parses what the Backup says about volumes.
+    ///
+    /// # Errors
+    /// [`lifebuoy_engine::Error::InvalidField`].
+    pub(super) fn new(
+        attempt: &'a Attempt,
+        repo: &'a Repository,
+        cluster: &'a PointCluster,
+        progress: &'a VolumeProgress,
+        cancel: &'a CancellationToken,
+    ) -> Result<Self, lifebuoy_engine::Error> {
+        let spec = &attempt.backup.spec;
+        Ok(Self {
+            attempt,
+            repo,
+            cluster,
+            policies: Policies::parse(&spec.volume_policies, "spec.volumePolicies")?,
+            hooks: Hooks::parse(&spec.hooks, "spec.hooks")?,
+            progress,
+            cancel,
+        })
+    }
+
+    /// Saves the data of the claims, as far as that can be done. What cannot is said.
+    pub(super) async fn save(&self, claims: &[ObjectKey]) -> VolumesSaved {
+        if claims.is_empty() {
+            return VolumesSaved::default();
+        }
+        self.clean_up().await;
+        let saved = self.save_each(claims).await;
+        self.clean_up().await;
+        saved
+    }
+
+    async fn save_each(&self, claims: &[ObjectKey]) -> VolumesSaved {
+        let mut result = VolumesSaved::default();
+        let cluster = Cluster::new(&self.attempt.context.client);
+        let seen = match observe::observe(&cluster, claims).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                let why = format!("it cannot be looked at: {}", sentence(&error, None));
+                let failed = claims.iter().map(|claim| (claim.clone(), why.clone()));
+                result.failed = failed.collect();
+                return result;
+            }
+        };
+        let moving = self.decide(&seen, &mut result);
+        self.progress.expect(&moving);
+        let before = before::of(self.repo, self.cluster).await;
+        let cut = snapshot::cut(self, &cluster, &seen, moving, &mut result).await;
+        let context = &self.attempt.context;
+        let mut moved = stream::iter(cut)
+            .map(|volume| async {
+                let claim = volume.claim().clone();
+                let before = before.get(&claim);
+                let moved = moving::save(self, &cluster, volume, before).await;
+                (claim, moved)
+            })
+            .buffer_unordered(context.config.movers.max_concurrent.max(1));
+        while let Some((claim, moved)) = moved.next().await {
+            self.progress.end(&claim);
+            match moved {
+                Ok((record, problems)) => {
+                    result.problems.extend(problems);
+                    result.saved.push(record);
+                }
+                Err(why) => {
+                    result.failed.insert(claim, why);
+                }
+            }
+        }
+        drop(moved);
+        result.saved.sort_by(|a, b| a.claim.cmp(&b.claim));
+        result
+    }
+
+    /// The volumes that something is to be done about; of the others it is said why not.
+    fn decide(&self, seen: &Seen, result: &mut VolumesSaved) -> Vec<Moving> {
+        let mut moving = Vec::new();
+        for (claim, why) in &seen.unusable {
+            result.failed.insert(claim.clone(), why.clone());
+        }
+        for volume in &seen.volumes {
+            let claim = volume.volume.claim.clone();
+            match self.policies.decide(&volume.volume, &seen.classes) {
+                Decision::Skip { reason } => {
+                    result.skipped.insert(claim, reason);
+                }
+                Decision::Impossible { reason } => {
+                    result.failed.insert(claim, reason);
+                }
+                decision => moving.push(Moving::new(self.attempt, volume.clone(), decision)),
+            }
+        }
+        moving
+    }
+
+    /// Removes whatever this attempt or one before it has made for a while.
+    async fn clean_up(&self) {
+        let context = &self.attempt.context;
+        let uid = self.attempt.backup.uid().unwrap_or_default();
+        if let Err(error) = mover::clean_up(context, &uid).await {
+            tracing::warn!(%error, "cannot clean up after movers; the sweep will");
+        }
+        if let Err(error) = clean_up_snapshots(&context.client, &uid).await {
+            tracing::warn!(%error, "cannot clean up snapshots; the sweep will");
+        }
+    }
+}
+
+/// Deletes the snapshots that were made for a request. Safe to repeat.
+///
+/// # Errors
+/// When the API server does not answer, or a snapshot does not go.
+pub(crate) async fn clean_up_snapshots(client: &Client, uid: &str) -> Result<(), Error> {
+    snapshot::clean_up(&Cluster::new(client), uid).await
+}
+
+/// The requests for which there are snapshots.
+///
+/// # Errors
+/// When the API server does not answer.
+pub(crate) async fn snapshot_owners(client: &Client) -> Result<BTreeSet<String>, Error> {
+    snapshot::owners(&Cluster::new(client)).await
+}
+
+/// A problem of the data of a claim.
+fn problem(reason: Reason, claim: &ObjectKey, message: &str) -> Problem {
+    Problem::warning(reason, format!("persistentvolumeclaims {claim}"), message)
+}
+
+/// Labels of what is made for a while for a Backup.
+fn labels(uid: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (lifebuoy_api::MANAGED_BY_LABEL.to_owned(), "lifebuoy".to_owned()),
+        (lifebuoy_api::FOR_LABEL.to_owned(), uid.to_owned()),
+    ])
+}

@@ -1,0 +1,266 @@
+//! What is known of the claims and of the pods that mount them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{
+    PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Pod,
+};
+use kube::{ResourceExt, api::DynamicObject};
+use lifebuoy_api::VolumeType;
+use lifebuoy_engine::{
+    archive::ObjectKey,
+    volumes::{SnapshotClass, Volume, VolumeMode, bytes_of_quantity},
+};
+
+use super::cluster::{Cluster, Kind};
+use crate::Error;
+
+const DEFAULT_CLASS: &str = "snapshot.storage.kubernetes.io/is-default-class";
+
+/// What is known.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) volumes: Vec<SeenVolume>,
+    /// Claims that nothing can be done about, and why.
+    pub(super) unusable: BTreeMap<ObjectKey, String>,
+    pub(super) classes: Vec<SnapshotClass>,
+    /// The running pods of the claims' namespaces.
+    pub(super) pods: Vec<SeenPod>,
+}
+
+/// A bound claim with its volume.
+#[derive(Clone, Debug)]
+pub(super) struct SeenVolume {
+    pub(super) volume: Volume,
+    /// Where a node has it, if a pod has it mounted.
+    pub(super) mounted: Option<Mounted>,
+}
+
+/// Where a volume is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mounted {
+    pub(super) node: String,
+    /// Below the kubelet's folder, or a path of the node.
+    pub(super) place: Place,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    BelowKubelet(String),
+    OnNode(String),
+}
+
+/// A running pod.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SeenPod {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) uid: String,
+    pub(super) node: String,
+    pub(super) labels: BTreeMap<String, String>,
+    /// Names of its containers, the first one first.
+    pub(super) containers: Vec<String>,
+    /// Claims that it mounts.
+    pub(super) claims: BTreeSet<String>,
+}
+
+/// Looks at the claims.
+///
+/// # Errors
+/// When the API server does not answer. What concerns one claim is in the result.
+pub(super) async fn observe(cluster: &Cluster, claims: &[ObjectKey]) -> Result<Seen, Error> {
+    let classes = cluster.list(Kind::Class, "").await?;
+    let mut seen = Seen {
+        classes: classes.iter().filter_map(snapshot_class).collect(),
+        ..Seen::default()
+    };
+    let namespaces: BTreeSet<&str> = claims.iter().map(|claim| &*claim.namespace).collect();
+    for namespace in namespaces {
+        let pods = cluster.pods(namespace).await?;
+        let pods: Vec<_> = pods.iter().filter_map(seen_pod).collect();
+        let found = cluster.claims(namespace).await?;
+        for claim in claims.iter().filter(|claim| &*claim.namespace == namespace) {
+            let object = found.iter().find(|of| of.name_any() == *claim.name);
+            let volume = match object.and_then(volume_name) {
+                Some(name) => cluster.volume(name).await?,
+                None => None,
+            };
+            match look(claim, object, volume.as_ref(), &pods) {
+                Ok(volume) => seen.volumes.push(volume),
+                Err(why) => {
+                    seen.unusable.insert(claim.clone(), why.to_owned());
+                }
+            }
+        }
+        seen.pods.extend(pods);
+    }
+    Ok(seen)
+}
+
+fn volume_name(claim: &PersistentVolumeClaim) -> Option<&str> {
+    claim.spec.as_ref()?.volume_name.as_deref()
+}
+
+fn look(
+    claim: &ObjectKey,
+    object: Option<&PersistentVolumeClaim>,
+    volume: Option<&PersistentVolume>,
+    pods: &[SeenPod],
+) -> Result<SeenVolume, &'static str> {
+    let object = object.ok_or("the claim was deleted meanwhile")?;
+    if object.metadata.deletion_timestamp.is_some() {
+        return Err("the claim is being deleted");
+    }
+    let status = object.status.as_ref();
+    if status.and_then(|status| status.phase.as_deref()) != Some("Bound") {
+        return Err("the claim has no volume yet");
+    }
+    let spec = object.spec.as_ref().ok_or("the claim has no spec")?;
+    let of = volume
+        .and_then(|volume| volume.spec.as_ref())
+        .ok_or("the claim's PersistentVolume is not there")?;
+    let pod = pods.iter().find(|pod| pod.claims.contains(&*claim.name));
+    let capacity = |map: Option<&BTreeMap<String, _>>| {
+        let quantity: Option<&k8s_openapi::apimachinery::pkg::api::resource::Quantity> =
+            map.and_then(|map| map.get("storage"));
+        quantity.and_then(|quantity| bytes_of_quantity(&quantity.0))
+    };
+    let name = spec.volume_name.as_deref().unwrap_or_default();
+    let mounted = pod.and_then(|pod| {
+        Some(Mounted {
+            node: pod.node.clone(),
+            place: place(of, name, &pod.uid)?,
+        })
+    });
+    Ok(SeenVolume {
+        volume: Volume {
+            claim: claim.clone(),
+            labels: object.labels().clone(),
+            storage_class: spec.storage_class_name.clone().unwrap_or_default(),
+            of: volume_type(of),
+            driver: of.csi.as_ref().map(|csi| csi.driver.clone()).unwrap_or_default(),
+            mode: match spec.volume_mode.as_deref() {
+                Some("Block") => VolumeMode::Block,
+                _ => VolumeMode::Filesystem,
+            },
+            access_modes: spec.access_modes.clone().unwrap_or_default(),
+            capacity_bytes: capacity(status.and_then(|s| s.capacity.as_ref()))
+                .or_else(|| capacity(of.capacity.as_ref()))
+                .unwrap_or_default(),
+            mounted: mounted.is_some(),
+        },
+        mounted,
+    })
+}
+
+fn volume_type(of: &PersistentVolumeSpec) -> VolumeType {
+    if of.csi.is_some() {
+        VolumeType::Csi
+    } else if of.host_path.is_some() {
+        VolumeType::HostPath
+    } else if of.local.is_some() {
+        VolumeType::Local
+    } else if of.nfs.is_some() {
+        VolumeType::Nfs
+    } else {
+        VolumeType::Other
+    }
+}
+
+/// Where the kubelet has the volume for a pod, by the names of its plugins.
+fn place(of: &PersistentVolumeSpec, name: &str, pod: &str) -> Option<Place> {
+    let below = |rest: String| Some(Place::BelowKubelet(format!("pods/{pod}/volumes/{rest}")));
+    match volume_type(of) {
+        VolumeType::Csi => below(format!("kubernetes.io~csi/{name}/mount")),
+        VolumeType::Local => below(format!("kubernetes.io~local-volume/{name}")),
+        VolumeType::Nfs => below(format!("kubernetes.io~nfs/{name}")),
+        VolumeType::HostPath => Some(Place::OnNode(of.host_path.as_ref()?.path.clone())),
+        VolumeType::Other => None,
+    }
+}
+
+fn snapshot_class(object: &DynamicObject) -> Option<SnapshotClass> {
+    Some(SnapshotClass {
+        name: object.name_any(),
+        driver: object.data["driver"].as_str()?.to_owned(),
+        is_default: object
+            .annotations()
+            .get(DEFAULT_CLASS)
+            .is_some_and(|value| value == "true"),
+    })
+}
+
+fn seen_pod(pod: &Pod) -> Option<SeenPod> {
+    let spec = pod.spec.as_ref()?;
+    let phase = pod.status.as_ref()?.phase.as_deref();
+    if phase != Some("Running") || pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let claims = spec.volumes.iter().flatten().filter_map(|volume| {
+        let claim = volume.persistent_volume_claim.as_ref()?;
+        Some(claim.claim_name.clone())
+    });
+    Some(SeenPod {
+        namespace: pod.namespace()?,
+        name: pod.name_any(),
+        uid: pod.uid()?,
+        node: spec.node_name.clone()?,
+        labels: pod.labels().clone(),
+        containers: spec.containers.iter().map(|c| c.name.clone()).collect(),
+        claims: claims.collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parsed<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_bound_claim_is_known_with_its_volume_and_where_it_is_mounted() {
+        let claim: PersistentVolumeClaim = parsed(json!({
+            "metadata": {"name": "data", "namespace": "shop", "labels": {"a": "b"}},
+            "spec": {"volumeName": "pv-1", "storageClassName": "fast", "accessModes": ["ReadWriteOnce"]},
+            "status": {"phase": "Bound", "capacity": {"storage": "2Gi"}},
+        }));
+        let volume: PersistentVolume = parsed(json!({
+            "metadata": {"name": "pv-1"},
+            "spec": {"csi": {"driver": "d.example.com", "volumeHandle": "h"}},
+        }));
+        let pod: Pod = parsed(json!({
+            "metadata": {"name": "db-0", "namespace": "shop", "uid": "u"},
+            "spec": {"nodeName": "n", "containers": [{"name": "db"}],
+                "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]},
+            "status": {"phase": "Running"},
+        }));
+        let key = ObjectKey::new("shop", "data");
+        let pods = [seen_pod(&pod).unwrap()];
+        let seen = look(&key, Some(&claim), Some(&volume), &pods).unwrap();
+        assert_eq!(seen.volume.capacity_bytes, 2 << 30);
+        assert_eq!(seen.volume.driver, "d.example.com");
+        let mounted = seen.mounted.unwrap();
+        assert_eq!(mounted.node, "n");
+        assert_eq!(
+            mounted.place,
+            Place::BelowKubelet("pods/u/volumes/kubernetes.io~csi/pv-1/mount".to_owned())
+        );
+        assert!(look(&key, None, None, &[]).is_err());
+        assert!(look(&key, Some(&claim), None, &[]).is_err());
+    }
+
+    #[test]
+    fn a_claim_without_a_volume_is_said() {
+        let claim: PersistentVolumeClaim = parsed(json!({
+            "metadata": {"name": "data", "namespace": "shop"},
+            "spec": {}, "status": {"phase": "Pending"},
+        }));
+        let key = ObjectKey::new("shop", "data");
+        let why = look(&key, Some(&claim), None, &[]).unwrap_err();
+        assert_eq!(why, "the claim has no volume yet");
+    }
+}
