@@ -30,12 +30,19 @@ pub const DOCUMENT_LABEL: &str = "lifebuoy.dev/document";
 /// Annotation on a Backup that a Schedule made: the tick it stands for, RFC 3339.
 pub const SCHEDULED_AT_ANNOTATION: &str = "lifebuoy.dev/scheduled-at";
 
-/// Label on everything that is made for a while for a request, in any namespace:
-/// the uid of the request. Clean-up lists by it.
+/// Label on every object that is made for a request and goes when the request ends, in
+/// whatever namespace: the uid of the Backup or VolumeRestore.
 pub const FOR_LABEL: &str = "lifebuoy.dev/for";
 
-/// Label on everything that is made by lifebuoy for a while.
+/// Annotation on the Job of a mover that saves: the session that it saves under.
+pub const SESSION_ANNOTATION: &str = "lifebuoy.dev/session";
+
+/// Label of whoever manages an object, as many programs use it; ours has
+/// [`MANAGED_BY`].
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// The value of [`MANAGED_BY_LABEL`] on objects that the operator made.
+pub const MANAGED_BY: &str = "lifebuoy";
 
 /// The field manager of every write to a cluster.
 pub const FIELD_MANAGER: &str = "lifebuoy";

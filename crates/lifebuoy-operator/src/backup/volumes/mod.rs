@@ -21,7 +21,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
 use kube::{Client, ResourceExt};
-use lifebuoy_api::{PointCluster, Problem, Reason};
+use lifebuoy_api::{
+    EXCLUDE_LABEL, FOR_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PointCluster, Problem, Reason,
+};
 use lifebuoy_engine::{
     archive::ObjectKey,
     capture::VolumesSaved,
@@ -187,7 +189,9 @@ fn problem(reason: Reason, claim: &ObjectKey, message: &str) -> Problem {
 /// Labels of what is made for a while for a Backup.
 fn labels(uid: &str) -> BTreeMap<String, String> {
     BTreeMap::from([
-        (lifebuoy_api::MANAGED_BY_LABEL.to_owned(), "lifebuoy".to_owned()),
-        (lifebuoy_api::FOR_LABEL.to_owned(), uid.to_owned()),
+        (MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned()),
+        (FOR_LABEL.to_owned(), uid.to_owned()),
+        // Of no value in another cluster, or later.
+        (EXCLUDE_LABEL.to_owned(), "true".to_owned()),
     ])
 }
