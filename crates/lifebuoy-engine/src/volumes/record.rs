@@ -49,6 +49,15 @@ pub enum SavedBy {
 }
 
 impl SavedBy {
+    /// The way, as a rule of a Backup calls it.
+    #[must_use]
+    pub const fn way(&self) -> &'static str {
+        match self {
+            Self::Move(_) => "Move",
+            Self::FileSystem(_) => "FileSystem",
+        }
+    }
+
     /// Where the data is in the repository.
     #[must_use]
     pub const fn data(&self) -> &SavedData {

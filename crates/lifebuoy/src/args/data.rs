@@ -44,6 +44,10 @@ pub(crate) struct Whose {
     /// snapshots of several places.
     #[arg(long, value_name = "PATH")]
     pub(crate) saved_from: Option<PathBuf>,
+    /// The volume of this PersistentVolumeClaim: the snapshot is then a recovery point of a
+    /// cluster, or `latest`.
+    #[arg(long, value_name = "NAMESPACE/CLAIM", conflicts_with_all = ["host", "saved_from"])]
+    pub(crate) volume: Option<String>,
 }
 
 #[derive(Args, Debug)]

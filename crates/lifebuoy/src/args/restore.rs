@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use lifebuoy_api::{ExistingPolicy, RestoreVolumePolicy};
 
-use super::{Named, OutputArgs, RemapArgs, SelectionArgs, StoreArgs, WaitArgs};
+use super::{Named, OutputArgs, RestoreData, RemapArgs, SelectionArgs, StoreArgs, WaitArgs};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum RestoreCommand {
@@ -25,6 +25,11 @@ pub(crate) enum RestoreCommand {
     List(ListRestores),
     /// Show a Restore with its plan and its report.
     Describe(Named),
+    /// Bring files of a volume back to this machine, or the whole volume; direct with --repo.
+    ///
+    /// The same as `lifebuoy repo restore --volume`; `repo ls`, `cat` and `diff` look into
+    /// volumes as well.
+    Files(Box<RestoreData>),
 }
 
 #[derive(Args, Debug)]

@@ -284,8 +284,25 @@ fn describe_manifest(text: &mut Description, manifest: &Manifest) {
         .iter()
         .map(|claim| format!("{claim}\n"))
         .collect();
+    let mut volumes = Table::new(&["CLAIM", "CLASS", "MODE", "WAY", "BYTES", "STORED", "WHY"]);
+    for volume in &manifest.volumes_saved {
+        let data = volume.saved.data();
+        volumes.row(vec![
+            volume.claim.to_string(),
+            volume.storage_class.clone(),
+            format!("{:?}", volume.volume_mode),
+            volume.saved.way().to_owned(),
+            data.bytes.to_string(),
+            data.bytes_stored.to_string(),
+            volume.reason.clone(),
+        ]);
+    }
     text.maybe("Revision", manifest.revision.as_ref())
-        .section("Types", types)
+        .section("Types", types);
+    if !volumes.is_empty() {
+        text.section("Volumes", volumes);
+    }
+    text
         .section("Claims without their data", claims)
         .problems(
             &manifest.problems,

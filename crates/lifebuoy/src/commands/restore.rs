@@ -6,7 +6,7 @@ use lifebuoy_api::{Restore, RestoreCounts, RestoreSource};
 use lifebuoy_engine::restore::{Plan, report::Report};
 use serde_json::{Value, json};
 
-use super::{backup::took, bounded};
+use super::{backup::took, bounded, data};
 use crate::{
     args::{ClusterArgs, CreateRestore, Format, RestoreCommand, RestoreRequest},
     cluster::Cluster,
@@ -34,6 +34,15 @@ pub(crate) async fn run(
             Way::Operator => create_through_operator(args, &create, terminal).await,
             Way::Direct(url) => create_direct(args, &create, &url, terminal).await,
         },
+        RestoreCommand::Files(files) => {
+            if files.whose.volume.is_none() {
+                return Err(Error::usage(
+                    "which volume?",
+                    "give --volume with the namespace and name of its claim",
+                ));
+            }
+            data::restore(&files, terminal).await
+        }
         RestoreCommand::List(list) => {
             let restores: Vec<Restore> = Cluster::connect(args).await?.list("").await?;
             let table = || table(&restores, Utc::now());

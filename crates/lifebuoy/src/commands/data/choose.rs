@@ -133,6 +133,7 @@ mod tests {
         Whose {
             host: host.map(Into::into),
             saved_from: from.map(Into::into),
+            volume: None,
         }
     }
 

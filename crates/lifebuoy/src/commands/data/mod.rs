@@ -3,6 +3,7 @@
 
 mod choose;
 mod entries;
+mod volume;
 
 use std::{
     ffi::OsStr,
@@ -283,6 +284,9 @@ fn tree_path(given: &OsStr) -> Result<TreePath, Error> {
 
 /// The snapshot that a person means.
 async fn chosen(repo: &Repository, name: &str, whose: &Whose) -> Result<Listed, Error> {
+    if let Some(claim) = &whose.volume {
+        return volume::find(repo, name, claim).await;
+    }
     let (listed, _) = snapshots(repo).await?;
     choose::named(name, whose, listed, &host_name())
 }
