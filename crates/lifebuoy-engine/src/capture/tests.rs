@@ -3,22 +3,29 @@
 
 mod fake;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::DateTime;
 use fake::{FakeCluster, Fault, REVISION};
 use futures::TryStreamExt;
-use lifebuoy_api::{Completeness, Consistency, PointCluster, Selection, VolumePolicy};
-use lifebuoy_repo::Repository;
+use lifebuoy_api::{
+    Completeness, Consistency, PointCluster, Selection, Severity, VolumePolicy,
+};
+use lifebuoy_data::{
+    DataSummary, Excludes, Existing, PARTS_EVERY, RestoreRequest, SaveRequest, TreePath, What,
+    restore, save,
+};
+use lifebuoy_repo::{CollectOptions, Purpose, Repository, SessionId, SessionRequest};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{lister::ListError, run::capture_from, *};
 use crate::{
-    Error,
+    AllContents, Error,
     archive::{Archive, Fidelity, ObjectKey, TypeId},
     selection::{Glob, Selector},
     testing::{repository, session},
+    volumes::{SavedBy, SavedData, VolumeMode, VolumeRecord},
 };
 
 const CONFIGMAPS: &str = "/api/v1/configmaps";
@@ -455,6 +462,118 @@ async fn claims_without_their_data_make_the_point_partial_unless_that_is_wanted(
     request.volumes = VolumePolicy::Skip;
     let captured = run(&repo, &fake, &request).await.unwrap();
     assert_eq!(captured.point.summary.completeness, Completeness::Complete);
+}
+
+/// Saves a file as a mover does, as the data of a claim.
+async fn moved(repo: &Repository, claim: &ObjectKey) -> VolumeRecord {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("word"), "kept").unwrap();
+    let at = DateTime::UNIX_EPOCH;
+    let request = SaveRequest {
+        place: folder.path().to_owned(),
+        summary: DataSummary::new(What::Files, "a".into(), claim.to_string(), at),
+        excludes: Excludes::default(),
+        one_file_system: false,
+        before: None,
+        parts_every: PARTS_EVERY,
+    };
+    let session = SessionRequest {
+        id: SessionId::random(&mut rand::rng()),
+        cluster: repo.cluster_key("uid-a"),
+        purpose: Purpose::Backup,
+        label: bytes::Bytes::new(),
+    };
+    let saved = save(repo, session, request, Arc::default()).await.unwrap();
+    VolumeRecord {
+        claim: claim.clone(),
+        storage_class: "fast".to_owned(),
+        volume_mode: VolumeMode::Filesystem,
+        access_modes: vec!["ReadWriteOnce".to_owned()],
+        capacity_bytes: 1 << 30,
+        saved: SavedBy::Move(SavedData {
+            session: saved.snapshot.session,
+            root: saved.snapshot.root,
+            kind: What::Files,
+            entries: saved.summary.entries,
+            bytes: saved.summary.bytes,
+            bytes_stored: 100,
+            problems: 0,
+        }),
+        reason: "a rule".to_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_keeps_the_data_of_its_volumes_when_the_movers_snapshot_is_forgotten() {
+    let repo = repository().await;
+    let fake = cluster(1);
+    fake.serve("", "PersistentVolumeClaim", "persistentvolumeclaims", true);
+    for name in ["data", "cache", "broken"] {
+        let claims = "/api/v1/persistentvolumeclaims";
+        fake.put(claims, object("shop", name));
+    }
+    let (_, writer) = session(&repo).await;
+    let (data, cache) = (ObjectKey::new("shop", "data"), ObjectKey::new("shop", "cache"));
+    let record = moved(&repo, &data).await;
+    let forgotten = record.saved.data().session;
+    let volumes = async |claims: &[ObjectKey]| {
+        assert_eq!(claims.len(), 3);
+        VolumesSaved {
+            saved: vec![record.clone()],
+            skipped: [(cache, "a rule".to_owned())].into(),
+            failed: [(ObjectKey::new("shop", "broken"), "no class".to_owned())].into(),
+            problems: Vec::new(),
+        }
+    };
+    let captured = capture_from(
+        Arc::new(fake),
+        writer,
+        &request(Selection::default()),
+        &CaptureProgress::new(),
+        volumes,
+        &CancellationToken::new(),
+    )
+    .await
+    .unwrap();
+    let said: Vec<_> = captured.problems.iter().map(|p| (&*p.subject, p.severity)).collect();
+    assert_eq!(
+        said,
+        [
+            ("persistentvolumeclaims shop/broken", Severity::Error),
+            ("persistentvolumeclaims shop/cache", Severity::Warning),
+        ]
+    );
+    let archive = Archive::open(&repo, captured.point.snapshot.session)
+        .await
+        .unwrap();
+    assert_eq!(archive.manifest.version, 2);
+    assert_eq!(archive.manifest.volumes_saved, [record.clone()]);
+    assert_eq!(archive.manifest.volumes_not_saved.len(), 2);
+
+    repo.forget(forgotten, "the point keeps it").await.unwrap();
+    let at_once = CollectOptions {
+        delete: true,
+        grace: Duration::ZERO,
+        keep_at_least: 0,
+        delete_percent_max: 100,
+        stall: Duration::ZERO,
+        poll: Duration::from_millis(1),
+        objects_max: 1,
+        bytes_min: 1,
+    };
+    repo.collect(&AllContents, &at_once).await.unwrap();
+    repo.collect(&AllContents, &at_once).await.unwrap();
+    let data = record.saved.data();
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("back");
+    let back = RestoreRequest {
+        root: data.root,
+        path: TreePath::default(),
+        place: place.clone(),
+        existing: Existing::Refuse,
+    };
+    restore(&repo, back, Arc::default()).await.unwrap();
+    assert_eq!(std::fs::read_to_string(place.join("word")).unwrap(), "kept");
 }
 
 #[tokio::test]
