@@ -22,6 +22,7 @@ mod schedule;
 mod selection;
 mod span;
 pub mod time;
+mod volume_restore;
 
 pub use backup::{Backup, BackupProgress, BackupSpec, BackupStatus, VolumePolicy};
 pub use conditions::{ConditionType, Reason, condition, find, is_true, unknown, upsert};
@@ -44,7 +45,7 @@ pub use repository::{
 };
 pub use restore::{
     Restore, RestoreCounts, RestoreMode, RestoreSource, RestoreSpec, RestoreStatus,
-    RestoreVolumePolicy,
+    RestoreVolumePolicy, RestoreVolumes,
 };
 pub use schedule::{
     BackupTemplate, ConcurrencyPolicy, Retention, Schedule, ScheduleSpec, ScheduleStatus,
@@ -52,6 +53,10 @@ pub use schedule::{
 };
 pub use selection::{ClusterScoped, Selection};
 pub use span::{ParseTimeSpanError, TimeSpan};
+pub use volume_restore::{
+    ClaimReference, RestoreReference, VolumeRestore, VolumeRestoreProgress, VolumeRestoreSpec,
+    VolumeRestoreStatus,
+};
 
 /// Every CustomResourceDefinition of lifebuoy, in the order in which they are
 /// listed in the chart.
@@ -66,6 +71,7 @@ pub fn all_crds()
         Schedule::crd(),
         RecoveryPoint::crd(),
         Restore::crd(),
+        VolumeRestore::crd(),
     ];
     crds.iter_mut().for_each(describe_kind);
     crds

@@ -17,6 +17,7 @@ pub mod restore;
 pub mod retention;
 pub mod selection;
 pub mod steps;
+pub mod volumes;
 
 #[cfg(test)]
 mod testing;

@@ -59,6 +59,7 @@ pub(crate) fn fake_manifest(id: &TypeId, totals: TypeTotals) -> Manifest {
         volumes: VolumePolicy::Save,
         own_namespace: None,
         volumes_not_saved: Vec::new(),
+        volumes_saved: Vec::new(),
         types: vec![TypeRecord {
             group: id.group.clone(),
             version: "v1".to_owned(),

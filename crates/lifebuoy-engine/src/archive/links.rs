@@ -23,7 +23,11 @@ impl Contents for ArchiveContents {
             Role::ROOT => {
                 let manifest = Manifest::from_bytes(plain).map_err(|error| error.to_string())?;
                 let trees = manifest.types.iter().filter_map(|record| record.tree);
-                Ok(trees.map(|tree| Link::Node(tree, NODE)).collect())
+                let trees = trees.map(|tree| Link::Node(tree, NODE));
+                // The data of a volume is a snapshot of its own, which the point keeps.
+                let volumes = manifest.volumes_saved.iter();
+                let volumes = volumes.map(|of| Link::Node(of.saved.data().root, Role::ROOT));
+                Ok(trees.chain(volumes).collect())
             }
             NODE => Ok(match Node::decode(plain)? {
                 Node::Leaf(segments) => {
@@ -61,8 +65,16 @@ impl Contents for ArchiveContents {
         let mut below =
             |id: ChunkId, lost: String, torn: &str| found.below(id, fate(&id), lost, torn);
         if role == Role::ROOT {
-            let types = Manifest::from_bytes(plain).map(|manifest| manifest.types);
-            for record in types.unwrap_or_default() {
+            // The walk names a manifest that makes no sense; so for nodes.
+            let Ok(manifest) = Manifest::from_bytes(plain) else {
+                return found;
+            };
+            for volume in &manifest.volumes_saved {
+                let name = format!("volume {}", volume.claim);
+                let lost = format!("{name}: all of its data");
+                below(volume.saved.data().root, lost, &name);
+            }
+            for record in manifest.types {
                 let name = record.id().to_string();
                 if let Some(tree) = record.tree {
                     below(

@@ -7,10 +7,13 @@ use lifebuoy_repo::ChunkId;
 use serde::{Deserialize, Serialize};
 
 use super::{ObjectKey, TypeId};
-use crate::{Error, point::PointSummary};
+use crate::{Error, point::PointSummary, volumes::VolumeRecord};
 
 /// The newest version of the manifest that this program reads.
-pub const MANIFEST_VERSION: u32 = 1;
+pub const MANIFEST_VERSION: u32 = 2;
+/// The version without the data of volumes. A program that knows no other would take
+/// that data for garbage.
+const WITHOUT_VOLUMES: u32 = 1;
 
 /// What a snapshot's root chunk holds, as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -33,6 +36,9 @@ pub struct Manifest {
     /// Every PersistentVolumeClaim whose data was not saved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes_not_saved: Vec<ObjectKey>,
+    /// Every PersistentVolumeClaim whose data was saved, and where it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes_saved: Vec<VolumeRecord>,
     /// Every type in the selection, by group and resource.
     pub types: Vec<TypeRecord>,
     /// API groups that were down.
@@ -127,6 +133,17 @@ pub enum Fidelity {
 }
 
 impl Manifest {
+    /// The version of a manifest with these volumes: no newer than need be, so that
+    /// older programs read what they can.
+    #[must_use]
+    pub const fn version_for(volumes: &[VolumeRecord]) -> u32 {
+        if volumes.is_empty() {
+            WITHOUT_VOLUMES
+        } else {
+            MANIFEST_VERSION
+        }
+    }
+
     /// The manifest as it is stored.
     ///
     /// # Errors
