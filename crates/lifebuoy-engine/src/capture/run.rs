@@ -26,10 +26,7 @@ use super::{
 };
 use crate::{
     Error,
-    archive::{
-        ArchiveWriter, Fidelity, MANIFEST_VERSION, Manifest, ObjectKey, TypeRecord,
-        UnavailableGroup,
-    },
+    archive::{ArchiveWriter, Fidelity, Manifest, ObjectKey, TypeRecord, UnavailableGroup},
     point::{Point, PointSummary, SUMMARY_VERSION},
     steps::{Step, reached},
 };
@@ -331,13 +328,14 @@ fn manifest(request: &CaptureRequest, read: Read, summary: PointSummary) -> Mani
     } = read;
     problems.truncate(MANIFEST_PROBLEMS_MAX);
     Manifest {
-        version: MANIFEST_VERSION,
+        version: Manifest::version_for(&[]),
         summary,
         revision: Some(revision),
         selection: request.selection.clone(),
         volumes: request.volumes,
         own_namespace: request.own_namespace.clone(),
         volumes_not_saved: claims,
+        volumes_saved: Vec::new(),
         types,
         unavailable_groups,
         problems,

@@ -140,6 +140,7 @@ fn manifest(cluster: &str, record: TypeRecord) -> Manifest {
         volumes: VolumePolicy::Save,
         own_namespace: None,
         volumes_not_saved: Vec::new(),
+        volumes_saved: Vec::new(),
         types: vec![record],
         unavailable_groups: Vec::new(),
         problems: Vec::new(),
