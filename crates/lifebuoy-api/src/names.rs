@@ -37,5 +37,19 @@ pub const VOLUME_RESTORE_ANNOTATION: &str = "lifebuoy.dev/volume-restore";
 /// the one that it is for: its own reclaim policy. Meanwhile that is `Retain`.
 pub const RECLAIM_POLICY_ANNOTATION: &str = "lifebuoy.dev/reclaim-policy";
 
+/// Label on every object that is made for a request and goes when the request ends, in
+/// whatever namespace: the uid of the Backup or VolumeRestore.
+pub const FOR_LABEL: &str = "lifebuoy.dev/for";
+
+/// Annotation on the Job of a mover that saves: the session that it saves under.
+pub const SESSION_ANNOTATION: &str = "lifebuoy.dev/session";
+
+/// Label of whoever manages an object, as many programs use it; ours has
+/// [`MANAGED_BY`].
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// The value of [`MANAGED_BY_LABEL`] on objects that the operator made.
+pub const MANAGED_BY: &str = "lifebuoy";
+
 /// The field manager of every write to a cluster.
 pub const FIELD_MANAGER: &str = "lifebuoy";

@@ -3,6 +3,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use lifebuoy_engine::volumes::MoverConfig;
+
 /// Which requests are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
@@ -74,14 +76,18 @@ pub struct OperatorConfig {
     pub list_interval: Duration,
     /// How long running work may take to end when the process is asked to.
     pub shutdown_grace: Duration,
+    /// What moves the data of volumes.
+    pub movers: MoverConfig,
 }
 
 impl OperatorConfig {
     /// The defaults of the chart.
     #[must_use]
     pub fn new(namespace: impl Into<String>, cluster_name: impl Into<String>) -> Self {
+        let namespace = namespace.into();
         Self {
-            namespace: namespace.into(),
+            movers: MoverConfig::new(&namespace),
+            namespace,
             cluster_name: cluster_name.into(),
             mode: Mode::Both,
             installation_mode: Mode::Both,

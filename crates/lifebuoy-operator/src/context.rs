@@ -9,7 +9,8 @@ use std::{
 use chrono::{DateTime, Utc};
 use kube::Client;
 use lifebuoy_api::{PointCluster, Reason};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error, OperatorConfig, backup::BackupTasks, events::Events, keeper::Care, metrics::Metrics,
@@ -32,6 +33,10 @@ pub(crate) struct Context {
     pub(crate) restores: Arc<RestoreTasks>,
     pub(crate) retained: Retained,
     pub(crate) care: Care,
+    /// Places for movers.
+    pub(crate) movers: Arc<Semaphore>,
+    /// Cancelled when this process is about to end: what runs elsewhere may go on then.
+    pub(crate) ending: CancellationToken,
     cluster: OnceCell<PointCluster>,
     failures: Mutex<HashMap<String, u32>>,
 }
@@ -44,9 +49,12 @@ impl Context {
         backups: Arc<BackupTasks>,
         restores: Arc<RestoreTasks>,
         care: Care,
+        ending: CancellationToken,
     ) -> Self {
         Self {
             events: Events::new(client.clone(), &config.identity),
+            movers: Arc::new(Semaphore::new(config.movers.max_concurrent.max(1))),
+            ending,
             client,
             config,
             clock: Utc::now,

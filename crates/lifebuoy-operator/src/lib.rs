@@ -21,6 +21,8 @@ mod health;
 mod keeper;
 mod leader;
 mod metrics;
+#[allow(dead_code, reason = "Backups and VolumeRestores are about to use it")]
+mod mover;
 mod recovery_point;
 mod repository;
 mod restore;
@@ -31,4 +33,5 @@ mod tasks;
 
 pub use config::{Mode, OperatorConfig};
 pub use error::Error;
+pub use lifebuoy_engine::volumes::MoverConfig;
 pub use run::run;

@@ -181,6 +181,7 @@ async fn work(
             restore_finished,
         ),
         Care::new(care_finished),
+        stopping.clone(),
     ));
     let stop = CancellationToken::new();
     let mut running = JoinSet::new();

@@ -12,7 +12,7 @@ use kube::{ResourceExt, core::DeserializeGuard, runtime::controller::Action};
 use lifebuoy_api::{self as api, ConditionType, Reason, find, is_true};
 
 pub(crate) use observe::name_conflict;
-pub(crate) use open::{OpenError, Repositories};
+pub(crate) use open::{OpenError, Repositories, access};
 use status::Verdict;
 
 use crate::{

@@ -11,6 +11,7 @@ use std::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
 use lifebuoy_api::{self as api, Access, Initialize, KeyReference, Reason};
+use lifebuoy_engine::volumes::RepositoryAccess;
 use lifebuoy_repo::{
     Credentials, Error as RepoError, KdfCost, Location, LocationOptions, Passphrase, Repository,
     StoreAbilities,
@@ -182,6 +183,75 @@ fn may_initialize(object: &api::Repository) -> bool {
     object.spec.access == Access::ReadWrite && object.spec.initialize == Initialize::IfMissing
 }
 
+/// All that opens this repository, for a process elsewhere. It holds secrets.
+///
+/// # Errors
+/// [`OpenError::Suspended`], [`OpenError::Secret`], [`OpenError::Kube`].
+pub(crate) async fn access(
+    client: &Client,
+    object: &api::Repository,
+) -> Result<RepositoryAccess, OpenError> {
+    if object.spec.suspend {
+        return Err(OpenError::Suspended(object.name_any()));
+    }
+    let Contents {
+        versions: _,
+        passphrase,
+        ca_pem,
+        credentials,
+    } = Contents::read(client, object).await?;
+    let spec = &object.spec;
+    let ca_pem = match (ca_pem, &spec.ca_secret_ref) {
+        (Some(pem), Some(KeyReference { name, key })) => Some(text(CA_PATH, name, key, pem)?),
+        _ => None,
+    };
+    Ok(RepositoryAccess {
+        url: spec.url.clone(),
+        endpoint: spec.endpoint.clone(),
+        region: spec.region.clone(),
+        ca_pem,
+        proxy: spec.proxy.clone(),
+        allow_http: spec.allow_http,
+        credentials,
+        passphrase,
+    })
+}
+
+const CA_PATH: &str = "spec.caSecretRef";
+
+/// What the Secrets of a repository hold.
+struct Contents {
+    /// Their resourceVersions.
+    versions: Vec<Option<String>>,
+    passphrase: String,
+    ca_pem: Option<Vec<u8>>,
+    credentials: BTreeMap<String, String>,
+}
+
+impl Contents {
+    async fn read(client: &Client, object: &api::Repository) -> Result<Self, OpenError> {
+        let spec = &object.spec;
+        let mut secrets = Secrets::new(client, &object.namespace().unwrap_or_default());
+        let passphrase = secrets
+            .text("spec.passphraseSecretRef", &spec.passphrase_secret_ref)
+            .await?;
+        let ca_pem = match &spec.ca_secret_ref {
+            Some(reference) => Some(secrets.bytes(CA_PATH, reference).await?),
+            None => None,
+        };
+        let credentials = match &spec.credentials_secret_ref {
+            Some(reference) => secrets.credentials(&reference.name).await?,
+            None => BTreeMap::new(),
+        };
+        Ok(Self {
+            versions: secrets.versions,
+            passphrase,
+            ca_pem,
+            credentials,
+        })
+    }
+}
+
 /// What is needed to open a repository.
 struct Inputs {
     key: Key,
@@ -192,19 +262,13 @@ struct Inputs {
 
 impl Inputs {
     async fn read(client: &Client, object: &api::Repository) -> Result<Self, OpenError> {
+        let Contents {
+            versions,
+            passphrase,
+            ca_pem,
+            credentials,
+        } = Contents::read(client, object).await?;
         let spec = &object.spec;
-        let mut secrets = Secrets::new(client, &object.namespace().unwrap_or_default());
-        let passphrase = secrets
-            .text("spec.passphraseSecretRef", &spec.passphrase_secret_ref)
-            .await?;
-        let ca_pem = match &spec.ca_secret_ref {
-            Some(reference) => Some(secrets.bytes("spec.caSecretRef", reference).await?),
-            None => None,
-        };
-        let credentials = match &spec.credentials_secret_ref {
-            Some(reference) => secrets.credentials(&reference.name).await?,
-            None => Credentials::default(),
-        };
         let options = LocationOptions {
             endpoint: spec.endpoint.clone(),
             region: spec.region.clone(),
@@ -216,10 +280,10 @@ impl Inputs {
         Ok(Self {
             key: Key {
                 generation: object.metadata.generation,
-                secrets: secrets.versions,
+                secrets: versions,
             },
             location: Location::parse(&spec.url, options)?,
-            credentials,
+            credentials: Credentials::new(credentials),
             passphrase: Passphrase::new(passphrase)?,
         })
     }
@@ -305,7 +369,7 @@ impl Secrets {
         )
     }
 
-    async fn credentials(&mut self, name: &str) -> Result<Credentials, OpenError> {
+    async fn credentials(&mut self, name: &str) -> Result<BTreeMap<String, String>, OpenError> {
         let path = "spec.credentialsSecretRef";
         let data = self.data(path, name).await?;
         let values = data.into_iter().map(|(key, value)| {
@@ -315,7 +379,7 @@ impl Secrets {
                 .to_owned();
             Ok((key, value))
         });
-        values.collect::<Result<Credentials, OpenError>>()
+        values.collect()
     }
 }
 
