@@ -30,6 +30,7 @@ mod run;
 mod schedule;
 mod status;
 mod tasks;
+mod volume_restore;
 
 pub use config::{Mode, OperatorConfig};
 pub use error::Error;
