@@ -41,6 +41,19 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- if .Values.priorityClass.create -}}{{ include "lifebuoy.fullname" . }}{{- else -}}{{ .Values.priorityClass.name }}{{- end -}}
 {{- end -}}
 
+{{/* Where movers run: a namespace of their own. */}}
+{{- define "lifebuoy.moverNamespace" -}}
+{{- $name := .Values.movers.namespace.name | default (printf "%s-movers" .Release.Namespace) -}}
+{{- if eq $name .Release.Namespace -}}
+{{- fail "movers.namespace.name: movers need a namespace of their own: whoever may do something with them must not be able to do it with the operator" -}}
+{{- end -}}
+{{- $name -}}
+{{- end -}}
+
+{{- define "lifebuoy.moverAccount" -}}
+{{ printf "%s-mover" (include "lifebuoy.fullname" .) }}
+{{- end -}}
+
 {{/* Rules for the Lease of a leader; takes a list: context, name of the Lease. */}}
 {{- define "lifebuoy.leaseRules" }}
 # The Lease of the leader. A rule for `create` cannot name the object.

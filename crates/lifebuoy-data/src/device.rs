@@ -14,7 +14,7 @@ use std::{
 };
 
 use crossbeam_channel::bounded;
-use lifebuoy_repo::{Reader, Repository, SessionRequest, Snapshot};
+use lifebuoy_repo::{ChunkId, Reader, Repository, SessionRequest};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -51,9 +51,9 @@ pub struct SaveDeviceRequest {
     pub place: PathBuf,
     /// What it is called in the snapshot; numbers in it are filled in.
     pub summary: DataSummary,
-    /// A snapshot of the same device, and the regions in bytes that may have changed
-    /// since. Everything else is taken over.
-    pub before: Option<(Snapshot, Vec<Range<u64>>)>,
+    /// The root of a snapshot of the same device, and the regions in bytes that may have
+    /// changed since. Everything else is taken over.
+    pub before: Option<(ChunkId, Vec<Range<u64>>)>,
     /// How often what was sent is committed in parts, so that a save that is cut off has
     /// not sent it in vain: [`PARTS_EVERY`](crate::PARTS_EVERY) unless there is a reason.
     /// No sooner than after 128 MiB.
@@ -63,8 +63,8 @@ pub struct SaveDeviceRequest {
 /// What to restore, and where to.
 #[derive(Debug)]
 pub struct RestoreDeviceRequest {
-    /// The snapshot.
-    pub snapshot: Snapshot,
+    /// The root of the snapshot.
+    pub root: ChunkId,
     /// A device, or a file.
     pub place: PathBuf,
     /// What may be there: a device is always, a file is only resumed.
@@ -88,8 +88,14 @@ pub async fn save_device(
     request: SaveDeviceRequest,
     progress: Arc<Progress>,
 ) -> Result<Saved> {
-    let writer =
-        Arc::new(Parts::begin(repository, session, &request.summary, request.parts_every).await?);
+    let SaveDeviceRequest {
+        summary,
+        parts_every,
+        ..
+    } = &request;
+    let told = Arc::clone(&progress);
+    let writer = Parts::begin(repository, session, summary, *parts_every, told).await?;
+    let writer = Arc::new(writer);
     let reader = Arc::new(repository.reader().await?);
     let (of, runtime) = (Arc::clone(&writer), Handle::current());
     let work = move || blocks(&of, runtime, &reader, request, &progress);
@@ -121,8 +127,8 @@ fn blocks(
     let everything = 0..size;
     let (known, changed) = match before {
         None => (None, vec![everything]),
-        Some((snapshot, changed)) => {
-            let known = known(&sealing, reader, &snapshot, block_bytes, size);
+        Some((root, changed)) => {
+            let known = known(&sealing, reader, root, block_bytes, size);
             match without_lasting(progress, known)? {
                 None => (None, vec![everything]),
                 known => (known, changed),
@@ -169,11 +175,11 @@ fn blocks(
 fn known(
     sealing: &Sealing<'_>,
     reader: &Arc<Reader>,
-    snapshot: &Snapshot,
+    root: ChunkId,
     block_bytes: u64,
     size: u64,
 ) -> Result<Option<Option<MapWalk>>> {
-    let plain = sealing.runtime().block_on(reader.get(&snapshot.root))?;
+    let plain = sealing.runtime().block_on(reader.get(&root))?;
     let manifest = Manifest::from_bytes(&plain)?;
     if manifest.block_bytes != Some(block_bytes) || manifest.summary.bytes != size {
         return Ok(None);
@@ -341,11 +347,11 @@ fn write(
     progress: &Progress,
 ) -> Result<DataSummary> {
     let RestoreDeviceRequest {
-        snapshot,
+        root,
         place,
         existing,
     } = request;
-    let plain = runtime.block_on(reader.get(&snapshot.root))?;
+    let plain = runtime.block_on(reader.get(root))?;
     let Manifest {
         summary,
         tree,

@@ -109,7 +109,7 @@ async fn restored(
     place: &Path,
 ) -> (Result<()>, Progress) {
     let request = RestoreRequest {
-        snapshot,
+        root: snapshot.root,
         path: TreePath::default(),
         place: place.to_owned(),
         existing: Existing::Resume,
@@ -367,7 +367,7 @@ async fn what_is_before_a_part_is_not_read_and_so_not_missed() {
     assert_eq!(found, ["b", "b/x"]);
     let place = Place::new();
     let request = RestoreRequest {
-        snapshot,
+        root: snapshot.root,
         path,
         place: place.target(),
         existing: Existing::Refuse,
@@ -397,7 +397,7 @@ async fn damage_in_the_snapshot_before_costs_time_and_not_the_save() {
         ),
         excludes: Excludes::default(),
         one_file_system: false,
-        before: Some(before),
+        before: Some(before.root),
         parts_every: PARTS_EVERY,
     };
     let session = SessionRequest {

@@ -3,7 +3,10 @@
 //! not lost: the next save finds it in the repository.
 
 use std::{
-    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,6 +22,7 @@ use crate::{
     error::Result,
     manifest::{DataSummary, Manifest, What},
     node::MapNode,
+    progress::Progress,
 };
 
 /// So much is sent before the first part begins, and in each: bytes in the store. Less
@@ -42,6 +46,9 @@ pub(crate) struct Parts {
     bytes_max: u64,
     time_min: Duration,
     open: RwLock<Open>,
+    /// Bytes that parts have stored which have ended.
+    stored_before: AtomicU64,
+    progress: Arc<Progress>,
 }
 
 struct Open {
@@ -64,6 +71,7 @@ impl Parts {
         request: SessionRequest,
         summary: &DataSummary,
         every: Duration,
+        progress: Arc<Progress>,
     ) -> Result<Self> {
         let bytes_max = match repository.format_version() {
             0..FORMAT_WITH_PARTS => u64::MAX,
@@ -81,6 +89,8 @@ impl Parts {
                 since: Instant::now(),
                 begun: 0,
             }),
+            stored_before: AtomicU64::new(0),
+            progress,
         })
     }
 
@@ -95,6 +105,29 @@ impl Parts {
 
     /// Stores a chunk, on the calling thread, which must not be one of the runtime's.
     pub(crate) fn put(&self, runtime: &Handle, kind: ChunkKind, plain: &[u8]) -> Result<ChunkId> {
+        let put = self.put_somewhere(runtime, kind, plain);
+        self.tell();
+        put
+    }
+
+    /// Tells what was stored so far.
+    fn tell(&self) {
+        let in_part = {
+            let open = self.read();
+            let part = open.part.as_ref();
+            part.map_or(0, |part| part.writer.stats().bytes_stored)
+        };
+        let before = self.stored_before.load(Ordering::Relaxed);
+        let whole = self.whole.stats().bytes_stored;
+        self.progress.stored(whole + before + in_part);
+    }
+
+    fn put_somewhere(
+        &self,
+        runtime: &Handle,
+        kind: ChunkKind,
+        plain: &[u8],
+    ) -> Result<ChunkId> {
         let compression = match kind {
             ChunkKind::Data => Compression::Quick,
             ChunkKind::Metadata => Compression::Small,
@@ -200,7 +233,10 @@ impl Parts {
         let root = writer
             .put(ChunkKind::Metadata, manifest.to_bytes()?)
             .await?;
-        Ok(writer.commit_part(root).await?)
+        writer.commit_part(root).await?;
+        let stored = writer.stats().bytes_stored;
+        self.stored_before.fetch_add(stored, Ordering::Relaxed);
+        Ok(())
     }
 
     fn take(&self) -> Option<Part> {
@@ -219,7 +255,9 @@ impl Parts {
             self.end(part).await?;
         }
         let root = self.whole.put(ChunkKind::Metadata, root).await?;
-        Ok(self.whole.commit(root, summary).await?)
+        let snapshot = self.whole.commit(root, summary).await?;
+        self.tell();
+        Ok(snapshot)
     }
 
     /// Gives the session up. What was committed of it can still be found by the next,
@@ -252,8 +290,6 @@ impl Part {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::Arc;
-
     use lifebuoy_repo::{CollectOptions, KdfCost, Passphrase};
     use object_store::memory::InMemory;
 
@@ -280,7 +316,7 @@ pub(crate) mod tests {
         let at = chrono::DateTime::from_timestamp(0, 0).unwrap();
         let summary = DataSummary::new(What::Files, "host".into(), "/".into(), at);
         let every = Duration::ZERO;
-        Parts::begin(repository, session, &summary, every)
+        Parts::begin(repository, session, &summary, every, Arc::default())
             .await
             .unwrap()
     }

@@ -18,6 +18,7 @@ pub struct Progress {
     unchanged: AtomicU64,
     entries_total: AtomicU64,
     bytes_total: AtomicU64,
+    stored: AtomicU64,
     problems: Mutex<Problems>,
     warnings: Mutex<Vec<String>>,
 }
@@ -41,6 +42,8 @@ pub struct Done {
     pub entries_total: u64,
     /// How many bytes there are; 0 as long as that is unknown.
     pub bytes_total: u64,
+    /// Bytes that were sent to the store.
+    pub stored: u64,
     /// Problems so far.
     pub problems: u64,
 }
@@ -56,6 +59,7 @@ impl Progress {
             unchanged: read(&self.unchanged),
             entries_total: read(&self.entries_total),
             bytes_total: read(&self.bytes_total),
+            stored: read(&self.stored),
             problems: self.problems().count,
         }
     }
@@ -95,6 +99,11 @@ impl Progress {
     pub(crate) fn unchanged(&self, bytes: u64) {
         self.bytes(bytes);
         self.unchanged.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So much was sent to the store by now. Those who tell may come late.
+    pub(crate) fn stored(&self, bytes: u64) {
+        self.stored.fetch_max(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn problem(&self, path: &impl ToString, what: &impl ToString) {

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use lifebuoy_repo::{ChunkId, Reader, Repository, Snapshot};
+use lifebuoy_repo::{ChunkId, Reader, Repository};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -33,8 +33,8 @@ const WINDOW_CHUNKS: usize = 4096;
 /// What to restore, and where to.
 #[derive(Debug)]
 pub struct RestoreRequest {
-    /// The snapshot.
-    pub snapshot: Snapshot,
+    /// The root of the snapshot.
+    pub root: ChunkId,
     /// What of it: this path and everything in it.
     pub path: TreePath,
     /// Where to.
@@ -103,12 +103,12 @@ impl<'a> Restoring<'a> {
         progress: &'a Progress,
     ) -> Result<Self> {
         let RestoreRequest {
-            snapshot,
+            root,
             path,
             place,
             existing,
         } = request;
-        let plain = runtime.block_on(reader.get(&snapshot.root))?;
+        let plain = runtime.block_on(reader.get(&root))?;
         let Manifest {
             summary,
             tree,

@@ -36,8 +36,8 @@ pub struct SaveRequest {
     pub excludes: Excludes,
     /// Leave out what is mounted below.
     pub one_file_system: bool,
-    /// A snapshot of the same place: what did not change since is taken over.
-    pub before: Option<Snapshot>,
+    /// The root of a snapshot of the same place: what did not change since is taken over.
+    pub before: Option<ChunkId>,
     /// How often what was sent is committed in parts, so that a save that is cut off has
     /// not sent it in vain: [`PARTS_EVERY`](crate::PARTS_EVERY) unless there is a reason.
     /// No sooner than after 128 MiB.
@@ -66,8 +66,14 @@ pub async fn save(
     request: SaveRequest,
     progress: Arc<Progress>,
 ) -> Result<Saved> {
-    let writer =
-        Arc::new(Parts::begin(repository, session, &request.summary, request.parts_every).await?);
+    let SaveRequest {
+        summary,
+        parts_every,
+        ..
+    } = &request;
+    let told = Arc::clone(&progress);
+    let writer = Parts::begin(repository, session, summary, *parts_every, told).await?;
+    let writer = Arc::new(writer);
     let reader = Arc::new(repository.reader().await?);
     let manifest = {
         let (writer, runtime) = (Arc::clone(&writer), Handle::current());
@@ -112,7 +118,7 @@ fn tree(
     let secrets = Secrets::derive(&writer.chunk_id(SECRET));
     let sealing = Sealing::new(writer, runtime);
     let before = match before {
-        Some(before) => without_lasting(progress, root_of(&sealing, reader, &before))?
+        Some(before) => without_lasting(progress, tree_of(&sealing, reader, before))?
             .map(|root| Before::new(&sealing, Arc::clone(reader), root)),
         None => None,
     };
@@ -145,8 +151,8 @@ fn tree(
 }
 
 /// The tree of a snapshot of files; none if it is one of something else.
-fn root_of(sealing: &Sealing<'_>, reader: &Reader, snapshot: &Snapshot) -> Result<Option<ChunkId>> {
-    let plain = sealing.runtime().block_on(reader.get(&snapshot.root))?;
+fn tree_of(sealing: &Sealing<'_>, reader: &Reader, root: ChunkId) -> Result<Option<ChunkId>> {
+    let plain = sealing.runtime().block_on(reader.get(&root))?;
     let manifest = Manifest::from_bytes(&plain)?;
     Ok(manifest.tree.filter(|_| manifest.block_bytes.is_none()))
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use lifebuoy_repo::{CHUNK_BYTES_MAX, ChunkId, Reader, Repository, Snapshot};
+use lifebuoy_repo::{CHUNK_BYTES_MAX, ChunkId, Reader, Repository};
 use rustix::fs::{Advice, FileType, Stat};
 use tokio::runtime::Handle;
 
@@ -39,8 +39,8 @@ const ZEROS_BYTES: u64 = 64 * 1024;
 /// What was restored, and where to.
 #[derive(Debug)]
 pub struct VerifyRequest {
-    /// The snapshot.
-    pub snapshot: Snapshot,
+    /// The root of the snapshot.
+    pub root: ChunkId,
     /// What of it: this path and everything in it. All of it, if it is one of a device.
     pub path: TreePath,
     /// Where to.
@@ -71,12 +71,8 @@ pub async fn verify(
 const LOST: Error = Error::Internal("a thread of the comparison ended early");
 
 fn compare(chunks: Chunks, request: VerifyRequest, progress: &Progress) -> Result<()> {
-    let VerifyRequest {
-        snapshot,
-        path,
-        place,
-    } = request;
-    let plain = chunks.runtime.block_on(chunks.reader.get(&snapshot.root))?;
+    let VerifyRequest { root, path, place } = request;
+    let plain = chunks.runtime.block_on(chunks.reader.get(&root))?;
     let manifest = Manifest::from_bytes(&plain)?;
     if path == TreePath::default() {
         progress.expect(manifest.summary.entries, manifest.summary.bytes);

@@ -26,6 +26,12 @@ impl Rate {
         Some(Self(bytes)).filter(|rate| *rate >= Self::SLOWEST)
     }
 
+    /// Bytes per second.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+
     /// How long so many bytes take.
     pub(crate) fn time_of(self, bytes: u64) -> Duration {
         let nanoseconds = u128::from(bytes) * NANOSECONDS_PER_SECOND / u128::from(self.0);

@@ -66,7 +66,7 @@ impl Machine {
             summary: summary(What::Files, "/golden/tree", before.is_some())?,
             excludes: Excludes::default(),
             one_file_system: false,
-            before,
+            before: before.map(|before| before.root),
             parts_every: PARTS_EVERY,
         };
         let Saved { snapshot, .. } =
@@ -77,7 +77,7 @@ impl Machine {
         let request = SaveDeviceRequest {
             place: self.folder.path().join("image"),
             summary: summary(What::Device, "/golden/image", before.is_some())?,
-            before: before.map(|before| (before, std::mem::take(&mut self.changed))),
+            before: before.map(|before| (before.root, std::mem::take(&mut self.changed))),
             parts_every: PARTS_EVERY,
         };
         let session = session(repo, "device");

@@ -97,7 +97,7 @@ impl Subject {
             let request = SaveDeviceRequest {
                 place,
                 summary: summary(What::Device),
-                before: before.map(|before| (before, vec![changed])),
+                before: before.map(|before| (before.root, vec![changed])),
                 parts_every: Duration::ZERO,
             };
             return save_device(repository, session, request, Arc::default()).await;
@@ -107,7 +107,7 @@ impl Subject {
             summary: summary(What::Files),
             excludes: Excludes::default(),
             one_file_system: false,
-            before,
+            before: before.map(|before| before.root),
             parts_every: Duration::ZERO,
         };
         save(repository, session, request, Arc::default()).await
@@ -120,11 +120,11 @@ impl Subject {
         snapshot: &Snapshot,
         place: &Path,
     ) -> Result<()> {
-        let (snapshot, place) = (snapshot.clone(), place.to_owned());
+        let (root, place) = (snapshot.root, place.to_owned());
         let existing = Existing::Resume;
         if self == Device {
             let request = RestoreDeviceRequest {
-                snapshot,
+                root,
                 place,
                 existing,
             };
@@ -133,7 +133,7 @@ impl Subject {
                 .map(drop);
         }
         let request = RestoreRequest {
-            snapshot,
+            root,
             path: TreePath::default(),
             place,
             existing,

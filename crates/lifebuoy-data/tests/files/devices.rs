@@ -23,7 +23,7 @@ async fn save_image(
     let request = SaveDeviceRequest {
         place: place.to_owned(),
         summary: summary(What::Device),
-        before,
+        before: before.map(|(before, changed)| (before.root, changed)),
         parts_every: PARTS_EVERY,
     };
     let progress = Arc::new(Progress::default());
@@ -40,7 +40,7 @@ async fn save_image(
 
 async fn restore_image(repository: &Repository, snapshot: &Snapshot, place: &Path) {
     let request = RestoreDeviceRequest {
-        snapshot: snapshot.clone(),
+        root: snapshot.root,
         place: place.to_owned(),
         existing: Existing::Resume,
     };

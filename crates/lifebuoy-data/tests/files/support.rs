@@ -79,7 +79,7 @@ pub(crate) async fn try_save_all(
         summary: summary(What::Files),
         excludes: Excludes::default(),
         one_file_system: false,
-        before: before.cloned(),
+        before: before.map(|before| before.root),
         parts_every: Duration::ZERO,
     };
     let progress = Arc::new(Progress::default());
@@ -110,7 +110,7 @@ pub(crate) async fn restore_part(
     existing: Existing,
 ) -> (lifebuoy_data::Result<DataSummary>, Done, Vec<Problem>) {
     let request = RestoreRequest {
-        snapshot: snapshot.clone(),
+        root: snapshot.root,
         path: TreePath::new(path.into()).unwrap(),
         place: place.to_owned(),
         existing,

@@ -23,7 +23,7 @@ async fn differing(
     place: &Path,
 ) -> (Vec<String>, u64) {
     let request = VerifyRequest {
-        snapshot: snapshot.clone(),
+        root: snapshot.root,
         path: TreePath::new(path.into()).unwrap(),
         place: place.to_owned(),
     };
@@ -178,7 +178,7 @@ async fn a_device_is_compared_with_its_holes() {
     let saved = save_device(&repository, session(&repository), request, Arc::default());
     let snapshot = saved.await.unwrap().snapshot;
     let request = RestoreDeviceRequest {
-        snapshot: snapshot.clone(),
+        root: snapshot.root,
         place: to.clone(),
         existing: Existing::Refuse,
     };

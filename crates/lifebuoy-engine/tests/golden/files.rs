@@ -28,7 +28,7 @@ async fn device(repo: &Repository, mine: &Snapshot) -> Result<Value> {
     let folder = tempfile::tempdir()?;
     let place = folder.path().join("image");
     let request = RestoreDeviceRequest {
-        snapshot: mine.clone(),
+        root: mine.root,
         place: place.clone(),
         existing: Existing::Refuse,
     };

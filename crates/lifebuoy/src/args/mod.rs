@@ -5,6 +5,8 @@ mod backup;
 mod cluster;
 mod data;
 mod direct;
+mod mover;
+mod movers;
 mod operator;
 mod output;
 mod point;
@@ -22,6 +24,7 @@ pub(crate) use backup::{BackupCommand, CreateBackup};
 pub(crate) use cluster::ClusterArgs;
 pub(crate) use data::{CatData, DiffData, ListData, RestoreData, SaveData, Whose};
 pub(crate) use direct::DirectArgs;
+pub(crate) use mover::MoverArgs;
 pub(crate) use operator::{LogArgs, LogFormat, OperatorArgs};
 pub(crate) use output::{Format, OutputArgs};
 pub(crate) use point::{ListPoints, MarkPoint, PointCommand};
@@ -68,6 +71,9 @@ pub(crate) enum Command {
     Restore(RestoreCommand),
     /// Run the operator: what the chart's Deployments do.
     Operator(Box<OperatorArgs>),
+    /// Move the data of one volume: what the Jobs do that the operator makes. Not for people.
+    #[command(hide = true)]
+    Mover(MoverArgs),
     /// Print the completion script of a shell.
     Completions {
         /// The shell.

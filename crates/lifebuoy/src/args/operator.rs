@@ -5,6 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{ArgAction, Args, ValueEnum};
 use lifebuoy_operator::{Mode, OperatorConfig};
 
+use super::movers::MoverFlags;
+
 #[derive(Args, Debug)]
 pub(crate) struct OperatorArgs {
     /// The unique name of this cluster among those that share a repository.
@@ -121,6 +123,9 @@ pub(crate) struct OperatorArgs {
 
     #[command(flatten)]
     pub(crate) log: LogArgs,
+
+    #[command(flatten)]
+    movers: MoverFlags,
 }
 
 #[derive(Args, Debug, Clone)]
@@ -194,9 +199,11 @@ impl OperatorArgs {
             identity,
             max_concurrent_backups,
             max_concurrent_restores,
-            log: _,
+            movers,
+            log,
         } = self;
         let defaults = OperatorConfig::new(namespace, cluster_name);
+        let movers = movers.config(defaults.movers.clone(), &log.log_level);
         OperatorConfig {
             mode: (*mode).into(),
             installation_mode: installation_mode.unwrap_or(*mode).into(),
@@ -211,6 +218,7 @@ impl OperatorArgs {
                 .unwrap_or_else(|| defaults.identity.clone()),
             max_concurrent_backups: usize::from(*max_concurrent_backups),
             max_concurrent_restores: usize::from(*max_concurrent_restores),
+            movers,
             ..defaults
         }
     }

@@ -75,7 +75,8 @@ pub(crate) struct StoreArgs {
     pub(crate) limit_download: Option<Rate>,
 }
 
-fn rate(text: &str) -> Result<Rate, String> {
+/// Reads bytes per second.
+pub(super) fn rate(text: &str) -> Result<Rate, String> {
     let bytes: ByteSize = text
         .strip_suffix("/s")
         .unwrap_or(text)

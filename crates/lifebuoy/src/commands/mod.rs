@@ -4,6 +4,7 @@
 mod backup;
 mod care;
 mod data;
+mod mover;
 mod operator;
 mod point;
 mod repo;
@@ -37,6 +38,7 @@ pub(crate) async fn run(program: Program, cli: Cli, terminal: &Terminal) -> Resu
         Command::Point(command) => point::run(&cluster, command, *terminal).await,
         Command::Restore(command) => restore::run(&cluster, command, *terminal).await,
         Command::Operator(args) => operator::run(&cluster, &args).await,
+        Command::Mover(args) => mover::run(&args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             generate(shell, &mut grammar(program), program.binary(), &mut script);

@@ -61,7 +61,7 @@ pub(crate) async fn save(args: &SaveData, terminal: Terminal) -> Result<Exit, Er
         label: summary.path.clone().into_bytes().into(),
     };
     let saved = loop {
-        let (summary, before) = (summary.clone(), before.clone().map(|one| one.snapshot));
+        let (summary, before) = (summary.clone(), before.as_ref().map(|one| one.snapshot.root));
         let saving = async {
             if args.device {
                 let changed = args.changed.as_deref().map(regions).transpose()?;
@@ -206,7 +206,7 @@ pub(crate) async fn restore(args: &RestoreData, terminal: Terminal) -> Result<Ex
         let summary = watch(terminal, "restoring", &done, bringing).await?;
         if args.verify {
             let request = VerifyRequest {
-                snapshot: snapshot.clone(),
+                root: snapshot.root,
                 path: path.clone(),
                 place: args.target.clone(),
             };
@@ -241,7 +241,7 @@ async fn bring_back(
     kind: What,
     done: &Arc<Done>,
 ) -> Result<DataSummary, Error> {
-    let (snapshot, place) = (snapshot.clone(), args.target.clone());
+    let (root, place) = (snapshot.root, args.target.clone());
     let existing = if args.resume {
         Existing::Resume
     } else {
@@ -250,7 +250,7 @@ async fn bring_back(
     let summary = match kind {
         What::Files => {
             let request = RestoreRequest {
-                snapshot,
+                root,
                 path: path.clone(),
                 place,
                 existing,
@@ -259,7 +259,7 @@ async fn bring_back(
         }
         What::Device => {
             let request = RestoreDeviceRequest {
-                snapshot,
+                root,
                 place,
                 existing,
             };
