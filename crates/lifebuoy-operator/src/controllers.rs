@@ -3,6 +3,7 @@
 use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::unfold};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::ListParams,
@@ -14,7 +15,6 @@ use kube::{
         watcher,
     },
 };
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use lifebuoy_api::{Backup, Repository, Restore, SCHEDULE_LABEL, Schedule, VolumeRestore};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedReceiver;

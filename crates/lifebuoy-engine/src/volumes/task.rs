@@ -200,8 +200,11 @@ impl MoverEnd {
             }
             // Escapes make it longer: six bytes for one.
             match &mut end {
-                Self::Done(report) if report.examples.pop().is_some() => {}
-                Self::Done(_) => return text,
+                Self::Done(report) => {
+                    if report.examples.pop().is_none() {
+                        return text;
+                    }
+                }
                 Self::Failed { message, .. } => *message = bounded(message, message.len() / 2),
             }
         }
