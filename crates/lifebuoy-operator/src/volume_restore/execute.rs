@@ -114,7 +114,7 @@ pub(crate) async fn execute(
         Step::Make => make(context, seen, status).await,
         Step::MakeAnew { other_node } => make_anew(context, seen, other_node).await,
         Step::Fill => Ok(begin(context, seen, status)),
-        Step::Follow => Ok(follow(context, seen, status, &uid)),
+        Step::Follow => Ok(follow(context, status, &uid)),
         Step::Stop => {
             context.volume_restores.stop(&uid);
             Ok(Done::unchanged(seen, Action::requeue(STEP_INTERVAL)))
@@ -266,7 +266,7 @@ fn begin(context: &Arc<Context>, seen: &Seen, mut status: VolumeRestoreStatus) -
     done
 }
 
-fn follow(context: &Context, seen: &Seen, mut status: VolumeRestoreStatus, uid: &str) -> Done {
+fn follow(context: &Context, mut status: VolumeRestoreStatus, uid: &str) -> Done {
     if context.volume_restores.publish_due(uid, PROGRESS_INTERVAL)
         && let Some(filling) = context.volume_restores.progress(uid)
     {

@@ -1,4 +1,4 @@
-use lifebuoy_api::{ExistingPolicy, Severity};
+use lifebuoy_api::{ExistingPolicy, Reason, Severity};
 use lifebuoy_repo::SessionId;
 use proptest::prelude::*;
 use serde_json::{Value, json};
