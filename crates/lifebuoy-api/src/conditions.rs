@@ -220,6 +220,18 @@ reasons! {
     Withheld,
     /// What the object needs did not come in time.
     DependencyNotReady,
+
+    // Restore, the data of a volume.
+    /// The claim cannot hold the data that was saved of it.
+    VolumeDoesNotFit,
+    /// The volume is filled when a pod asks for it: its class waits for the first one.
+    WaitingForPod,
+    /// The claim that was to be filled is not there, or another one is.
+    ClaimNotFound,
+    /// The claim was bound to a volume that was not filled for it.
+    ClaimBoundElsewhere,
+    /// The data of the volume could not be restored.
+    VolumeNotFilled,
 }
 
 impl fmt::Display for Reason {

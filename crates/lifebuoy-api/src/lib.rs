@@ -22,6 +22,7 @@ mod schedule;
 mod selection;
 mod span;
 pub mod time;
+mod volume_restore;
 mod volumes;
 
 pub use backup::{Backup, BackupProgress, BackupSpec, BackupStatus, VolumePolicy};
@@ -45,7 +46,7 @@ pub use repository::{
 };
 pub use restore::{
     Restore, RestoreCounts, RestoreMode, RestoreSource, RestoreSpec, RestoreStatus,
-    RestoreVolumePolicy,
+    RestoreVolumePolicy, RestoreVolumes,
 };
 pub use schedule::{
     BackupTemplate, ConcurrencyPolicy, Retention, Schedule, ScheduleSpec, ScheduleStatus,
@@ -53,6 +54,10 @@ pub use schedule::{
 };
 pub use selection::{ClusterScoped, Selection};
 pub use span::{ParseTimeSpanError, TimeSpan};
+pub use volume_restore::{
+    ClaimReference, RestoreReference, VolumeRestore, VolumeRestoreProgress, VolumeRestoreSpec,
+    VolumeRestoreStatus,
+};
 pub use volumes::{AccessMode, Hook, HookFailure, VolumeMatch, VolumeRule, VolumeType, VolumeWay};
 
 /// Every CustomResourceDefinition of lifebuoy, in the order in which they are
@@ -68,6 +73,7 @@ pub fn all_crds()
         Schedule::crd(),
         RecoveryPoint::crd(),
         Restore::crd(),
+        VolumeRestore::crd(),
     ];
     crds.iter_mut().for_each(describe_kind);
     crds

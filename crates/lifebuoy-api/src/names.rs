@@ -30,6 +30,13 @@ pub const DOCUMENT_LABEL: &str = "lifebuoy.dev/document";
 /// Annotation on a Backup that a Schedule made: the tick it stands for, RFC 3339.
 pub const SCHEDULED_AT_ANNOTATION: &str = "lifebuoy.dev/scheduled-at";
 
+/// Annotation on what is made to fill a volume: the VolumeRestore that it is for.
+pub const VOLUME_RESTORE_ANNOTATION: &str = "lifebuoy.dev/volume-restore";
+
+/// Annotation on a volume while it goes from the claim that it was filled through to
+/// the one that it is for: its own reclaim policy. Meanwhile that is `Retain`.
+pub const RECLAIM_POLICY_ANNOTATION: &str = "lifebuoy.dev/reclaim-policy";
+
 /// Label on every object that is made for a request and goes when the request ends, in
 /// whatever namespace: the uid of the Backup or VolumeRestore.
 pub const FOR_LABEL: &str = "lifebuoy.dev/for";

@@ -33,6 +33,7 @@ use crate::{ExistingRules, Mapping, Problem, Selection, Transform};
     printcolumn = r#"{"name":"Planned","type":"integer","jsonPath":".status.counts.planned"}"#,
     printcolumn = r#"{"name":"Done","type":"integer","jsonPath":".status.counts.done"}"#,
     printcolumn = r#"{"name":"Failed","type":"integer","jsonPath":".status.counts.failed"}"#,
+    printcolumn = r#"{"name":"Volumes","type":"integer","jsonPath":".status.volumes.done"}"#,
     printcolumn = r#"{"name":"Completed","type":"date","jsonPath":".status.completionTime"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
@@ -71,7 +72,8 @@ pub struct RestoreSpec {
     #[serde(default)]
     pub existing: ExistingRules,
 
-    /// What happens to PersistentVolumeClaims whose data was not saved.
+    /// What happens to PersistentVolumeClaims whose data was not saved, and whether
+    /// the others are filled.
     #[serde(default)]
     pub volumes: RestoreVolumePolicy,
 
@@ -137,14 +139,17 @@ pub enum RestoreMode {
     Run,
 }
 
-/// What a restore does with PersistentVolumeClaims whose data was not saved.
+/// What a restore does with the data of PersistentVolumeClaims.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 pub enum RestoreVolumePolicy {
-    /// The claims are withheld, and with them everything that mounts them.
+    /// Claims whose data was saved are filled with it. Others are withheld, and with
+    /// them everything that mounts them.
     #[default]
     Withhold,
-    /// The claims are created empty.
+    /// Claims whose data was saved are filled with it. Others are created empty.
     Empty,
+    /// No data is restored: all claims are created empty.
+    Skip,
 }
 
 /// How the restore goes, and how it ended.
@@ -191,6 +196,9 @@ pub struct RestoreStatus {
     /// What was done until now.
     #[serde(default)]
     pub counts: RestoreCounts,
+    /// What was done until now about the data of volumes; none if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<RestoreVolumes>,
     /// How many problems there are; the list below may be shorter.
     #[serde(default)]
     pub problem_count: i64,
@@ -219,4 +227,23 @@ pub struct RestoreCounts {
     pub withheld: i64,
     /// Not restored; the report says why.
     pub failed: i64,
+}
+
+/// What a restore has done until now about the data of volumes.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreVolumes {
+    /// Volumes that are to be filled.
+    pub total: i64,
+    /// Volumes that are filled, with their claims bound to them.
+    pub done: i64,
+    /// Volumes that were not filled, or not with everything; the report says why.
+    pub failed: i64,
+    /// Volumes that are filled when a pod asks for them: their class wants to know
+    /// the node first. They do not hold up the end of the Restore.
+    pub waiting: i64,
+    /// Bytes that are in the volumes.
+    pub bytes: i64,
+    /// Bytes that were saved of them.
+    pub bytes_total: i64,
 }

@@ -20,7 +20,7 @@ use kube::{
 use lifebuoy_api::{Completeness, Consistency, PointCluster, Selection, VolumePolicy};
 use lifebuoy_engine::{
     archive::{Archive, Fidelity, TypeId},
-    capture::{CaptureProgress, CaptureRequest, Captured, capture, cluster_uid},
+    capture::{CaptureProgress, CaptureRequest, Captured, capture, cluster_uid, no_volumes},
     selection::Selector,
 };
 use lifebuoy_repo::{KdfCost, Passphrase, Purpose, Repository, SessionId, SessionRequest};
@@ -68,6 +68,7 @@ async fn run(client: &Client, repo: &Repository) -> Result<Captured> {
         writer,
         &request,
         &progress,
+        no_volumes,
         &CancellationToken::new(),
     )
     .await?)

@@ -13,7 +13,7 @@ use lifebuoy_api::{
     ExistingPolicy, NameMapping, PointCluster, Reason, RestoreSpec, Selection, VolumePolicy,
 };
 use lifebuoy_engine::archive::Archive;
-use lifebuoy_engine::capture::{CaptureProgress, CaptureRequest, capture};
+use lifebuoy_engine::capture::{CaptureProgress, CaptureRequest, capture, no_volumes};
 use lifebuoy_engine::restore::apply::{ApplyOptions, RestoreProgress, apply};
 use lifebuoy_engine::restore::report::Report;
 use lifebuoy_engine::restore::{Plan, Rules, plan, target};
@@ -63,6 +63,7 @@ async fn saved(client: &Client, namespaces: &[&str]) -> Result<Archive> {
         writer,
         &request,
         &CaptureProgress::new(),
+        no_volumes,
         &CancellationToken::new(),
     )
     .await?;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Error, OperatorConfig, backup::BackupTasks, events::Events, keeper::Care, metrics::Metrics,
     repository::Repositories, restore::RestoreTasks, schedule::Retained,
+    volume_restore::VolumeTasks,
 };
 
 /// The first and the longest wait after a reconciliation that failed.
@@ -31,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) repositories: Repositories,
     pub(crate) backups: Arc<BackupTasks>,
     pub(crate) restores: Arc<RestoreTasks>,
+    pub(crate) volume_restores: Arc<VolumeTasks>,
     pub(crate) retained: Retained,
     pub(crate) care: Care,
     /// Places for movers.
@@ -48,6 +50,7 @@ impl Context {
         metrics: Arc<Metrics>,
         backups: Arc<BackupTasks>,
         restores: Arc<RestoreTasks>,
+        volume_restores: Arc<VolumeTasks>,
         care: Care,
         ending: CancellationToken,
     ) -> Self {
@@ -62,6 +65,7 @@ impl Context {
             repositories: Repositories::default(),
             backups,
             restores,
+            volume_restores,
             retained: Retained::default(),
             care,
             cluster: OnceCell::new(),

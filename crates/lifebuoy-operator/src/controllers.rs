@@ -3,6 +3,7 @@
 use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::unfold};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::ListParams,
@@ -14,7 +15,7 @@ use kube::{
         watcher,
     },
 };
-use lifebuoy_api::{Backup, Repository, Restore, SCHEDULE_LABEL, Schedule};
+use lifebuoy_api::{Backup, Repository, Restore, SCHEDULE_LABEL, Schedule, VolumeRestore};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     backup,
     context::{Context, Reconciled},
-    repository, restore, schedule,
+    repository, restore, schedule, volume_restore,
 };
 
 /// How often it is looked whether our kinds are served.
@@ -36,6 +37,7 @@ pub(crate) struct Wakers {
     pub(crate) repositories: UnboundedReceiver<()>,
     pub(crate) backups: UnboundedReceiver<()>,
     pub(crate) restores: UnboundedReceiver<()>,
+    pub(crate) volume_restores: UnboundedReceiver<()>,
 }
 
 /// An object that does not parse is not touched: what is wrong with it is for
@@ -69,7 +71,8 @@ async fn list_each(client: &Client) -> Result<(), kube::Error> {
     list::<Repository>(client).await?;
     list::<Backup>(client).await?;
     list::<Schedule>(client).await?;
-    list::<Restore>(client).await
+    list::<Restore>(client).await?;
+    list::<VolumeRestore>(client).await
 }
 
 /// A controller that is about to run.
@@ -103,6 +106,8 @@ pub(crate) fn controllers(
     }
     if config.mode.restores() || (refuses && !config.installation_mode.restores()) {
         all.push(restores(context.clone(), wakers.restores, stop.clone()));
+        let finished = wakers.volume_restores;
+        all.push(volume_restores(context.clone(), finished, stop.clone()));
     }
     all
 }
@@ -173,6 +178,33 @@ fn restores(
         )
         .reconcile_all_on(each(finished));
     run(controller, restore::reconcile, context, stop)
+}
+
+fn volume_restores(
+    context: Arc<Context>,
+    finished: UnboundedReceiver<()>,
+    stop: CancellationToken,
+) -> Controlling {
+    let controller = controller::<VolumeRestore>(&context);
+    let store = controller.store();
+    let asked = |request: &VolumeRestore, name: &str| {
+        !volume_restore::ended(request) && request.spec.restore.name == name
+    };
+    let namespace = context.config.namespace.clone();
+    // Those that are filled are in any namespace. Nothing of them is kept.
+    let claims: Api<PersistentVolumeClaim> = Api::all(context.client.clone());
+    let controller = controller
+        .watches(claims, watcher::Config::default(), move |claim| {
+            let name = volume_restore::of_claim(&claim)?;
+            Some(ObjectRef::new(name).within(&namespace))
+        })
+        .watches(
+            own::<Guarded<Restore>>(&context),
+            watcher::Config::default(),
+            move |restore| waiting(&store, &restore.name_any(), asked),
+        )
+        .reconcile_all_on(each(finished));
+    run(controller, volume_restore::reconcile, context, stop)
 }
 
 fn own<K>(context: &Context) -> Api<K>

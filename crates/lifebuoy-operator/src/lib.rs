@@ -21,11 +21,6 @@ mod health;
 mod keeper;
 mod leader;
 mod metrics;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "Backups and VolumeRestores are about to use it"
-)]
 mod mover;
 mod recovery_point;
 mod repository;
@@ -35,6 +30,7 @@ mod schedule;
 mod status;
 mod sweep;
 mod tasks;
+mod volume_restore;
 
 pub use config::{Mode, OperatorConfig};
 pub use error::Error;

@@ -23,6 +23,7 @@ use crate::{
     keeper::{self, Care},
     leader::Election,
     metrics::Metrics,
+    sweep,
     tasks::Tasks,
 };
 
@@ -165,6 +166,7 @@ async fn work(
     let _stopping = stopping.clone().drop_guard();
     let (backup_finished, backups) = mpsc::unbounded_channel();
     let (restore_finished, restores) = mpsc::unbounded_channel();
+    let (volume_finished, volume_restores) = mpsc::unbounded_channel();
     let (care_finished, repositories) = mpsc::unbounded_channel();
     let context = Arc::new(Context::new(
         client,
@@ -180,6 +182,11 @@ async fn work(
             stopping.clone(),
             restore_finished,
         ),
+        Tasks::new(
+            config.movers.max_concurrent,
+            stopping.clone(),
+            volume_finished,
+        ),
         Care::new(care_finished),
         stopping.clone(),
     ));
@@ -190,6 +197,7 @@ async fn work(
         repositories,
         backups,
         restores,
+        volume_restores,
     };
     for controller in controllers(&context, wakers, &stop) {
         running.spawn(controller.work);
@@ -219,7 +227,11 @@ async fn work(
     let ended = async {
         stopping.cancel();
         while running.join_next().await.is_some() {}
-        tokio::join!(context.backups.idle(), context.restores.idle());
+        tokio::join!(
+            context.backups.idle(),
+            context.restores.idle(),
+            context.volume_restores.idle(),
+        );
     };
     if tokio::time::timeout(grace, ended).await.is_err() {
         tracing::warn!("something did not end in time; it is continued from its status");

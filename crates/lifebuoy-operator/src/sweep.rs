@@ -11,14 +11,14 @@ use kube::{
     Api, ResourceExt,
     api::ListParams,
 };
-use lifebuoy_api::{Backup, FOR_LABEL};
+use lifebuoy_api::{Backup, FOR_LABEL, VolumeRestore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error,
     backup::{self, clean_up_snapshots, snapshot_owners},
     context::Context,
-    mover,
+    mover, volume_restore,
 };
 
 /// How often it is looked.
@@ -46,7 +46,10 @@ async fn sweep(context: &Context) -> Result<(), Error> {
     let working = working(context).await?;
     for uid in found.difference(&working) {
         tracing::info!(uid, "cleaning up after a request that has ended");
-        mover::clean_up(context, uid).await?;
+        if let Err(error) = mover::clean_up(context, uid).await {
+            tracing::warn!(uid, %error, "what movers left is still there");
+            continue;
+        }
         if context.config.mode.backs_up() {
             clean_up_snapshots(&context.client, uid).await?;
         }
@@ -77,6 +80,10 @@ async fn working(context: &Context) -> Result<BTreeSet<String>, Error> {
     let backups: Api<Backup> = Api::namespaced(context.client.clone(), namespace);
     let list = |error| Error::kube("list requests", error);
     let backups = backups.list(&ListParams::default()).await.map_err(list)?;
-    let working = backups.iter().filter(|of| !backup::ended(of));
-    Ok(working.filter_map(ResourceExt::uid).collect())
+    let restores: Api<VolumeRestore> = Api::namespaced(context.client.clone(), namespace);
+    let restores = restores.list(&ListParams::default()).await.map_err(list)?;
+    let backups = backups.iter().filter(|of| !backup::ended(of));
+    let restores = restores.iter().filter(|of| !volume_restore::ended(of));
+    let uids = backups.filter_map(ResourceExt::uid);
+    Ok(uids.chain(restores.filter_map(ResourceExt::uid)).collect())
 }

@@ -33,6 +33,7 @@ const NEVER: &[GroupResource] = &[
     // Requests to lifebuoy and what it projects of a repository.
     (GROUP, "backups"),
     (GROUP, "recoverypoints"),
+    (GROUP, "volumerestores"),
     (GROUP, "restores"),
 ];
 

@@ -26,9 +26,7 @@ use super::{
 };
 use crate::{
     Error,
-    archive::{
-        ArchiveWriter, Fidelity, Manifest, ObjectKey, TypeRecord, UnavailableGroup,
-    },
+    archive::{ArchiveWriter, Fidelity, Manifest, ObjectKey, TypeRecord, UnavailableGroup},
     point::{Point, PointSummary, SUMMARY_VERSION},
     steps::{Step, reached},
     volumes::VolumeRecord,

@@ -13,11 +13,12 @@ use lifebuoy_api::{Problem, Reason, RestoreVolumePolicy};
 use super::mounts::Claims;
 use super::order::{SERVING_WAVE, wave};
 use super::plan::PLAN_VERSION;
-use super::prepare::is_namespace;
+use super::prepare::{is_claim, is_namespace};
 use super::survey::{Candidate, Survey};
 use super::versions::{Choice, choose};
 use super::{Action, Entry, Key, Plan, PlanDigest, PlannedType, Rules, Target};
 use crate::archive::{TypeId, TypeRecord};
+use crate::volumes::Size;
 use collisions::Collisions;
 
 /// At most this many collisions are problems of their own; each colliding object
@@ -58,6 +59,7 @@ impl Survey {
         for (at, (candidate, action)) in (0u32..).zip(self.candidates.into_iter().zip(actions)) {
             let mut all_notes = candidate.notes;
             all_notes.extend(notes.remove(&at).unwrap_or_default());
+            all_notes.extend(data_stays_away(candidate.fills, &action));
             let owners = needs.get(&at).into_iter().flatten();
             entries.push(Entry {
                 kind: index_of[candidate.kind as usize],
@@ -69,6 +71,7 @@ impl Survey {
                 serves: candidate.serves,
                 needs: owners.map(|owner| position[*owner as usize]).collect(),
                 body: candidate.hash,
+                fills: candidate.fills,
                 notes: all_notes.into(),
             });
         }
@@ -132,6 +135,16 @@ fn reorder<T>(items: &mut [T], mut position: Vec<u32>) {
     }
 }
 
+/// What is to be known of a claim that was to be filled, and exists.
+fn data_stays_away(fills: Option<u64>, action: &Action) -> Option<Box<str>> {
+    let bytes = fills.filter(|_| matches!(action, Action::SkipExisting | Action::Merge))?;
+    let text = format!(
+        "it exists, and what is on its volume stays: the saved data ({}) is not restored; delete the claim first, or map its namespace to another one",
+        Size(bytes)
+    );
+    Some(text.into())
+}
+
 /// The wave of a candidate that nothing owns.
 pub(crate) fn base_wave(t: &TypeRecord, candidate: &Candidate) -> u8 {
     let wave = wave(&t.group, &t.kind).0;
@@ -155,6 +168,8 @@ struct Deciding<'a> {
     open: BTreeSet<String>,
     /// Claims that are withheld, by their target keys.
     withheld: Claims,
+    /// Claims that cannot hold their data.
+    unfit: Claims,
     refused_types: BTreeMap<usize, u64>,
 }
 
@@ -169,6 +184,7 @@ impl<'a> Deciding<'a> {
             closed: HashMap::new(),
             open: existence::open_namespaces(target),
             withheld: Claims::default(),
+            unfit: Claims::default(),
             refused_types: BTreeMap::new(),
         }
     }
@@ -187,11 +203,14 @@ impl<'a> Deciding<'a> {
             }
         }
         for (at, candidate) in survey.candidates.iter().enumerate() {
-            let t = of(candidate);
-            if t.group.is_empty() && t.kind == "PersistentVolumeClaim" {
+            if is_claim(of(candidate)) {
                 let action = self.action(at, candidate);
-                if matches!(action, Action::Withhold { .. }) {
-                    self.withheld.insert(&candidate.target);
+                match &action {
+                    Action::Withhold { .. } => self.withheld.insert(&candidate.target),
+                    Action::Refuse { reason, .. } if *reason == Reason::VolumeDoesNotFit => {
+                        self.unfit.insert(&candidate.target);
+                    }
+                    _ => {}
                 }
                 actions[at] = Some(action);
             }
@@ -277,28 +296,33 @@ impl<'a> Deciding<'a> {
         ))
     }
 
-    /// Withholds claims without data, and what mounts them.
+    /// Withholds claims without data, and what mounts them. What mounts a claim that
+    /// cannot hold its data is withheld in any case: a StatefulSet would make it anew,
+    /// and empty.
     fn withhold(&self, t: &TypeRecord, candidate: &Candidate) -> Option<Action> {
-        if self.rules.volumes == RestoreVolumePolicy::Empty {
-            return None;
-        }
-        let is_claim = t.group.is_empty() && t.kind == "PersistentVolumeClaim";
-        if is_claim
-            && self
+        if is_claim(t) && self.rules.volumes == RestoreVolumePolicy::Withhold {
+            let why = self
                 .survey
                 .without_data
-                .contains(&candidate.source.to_object_key())
-        {
+                .get(&candidate.source.to_object_key())?;
             return Some(Action::Withhold {
                 reason: Reason::VolumeDataNotSaved,
-                message: "its data was not saved: restore the data by other means first, or say `volumes: Empty`".into(),
+                message: (*why).into(),
             });
         }
         let mounts = candidate.mounts.as_deref()?;
-        let claim = self.withheld.mounted(&candidate.target.namespace, mounts)?;
+        let namespace = &candidate.target.namespace;
+        let message = if let Some(claim) = self.withheld.mounted(namespace, mounts) {
+            format!(
+                "it mounts the claim `{claim}`, whose data was not saved: restore the data by other means first, or say `volumes: Empty`"
+            )
+        } else {
+            let claim = self.unfit.mounted(namespace, mounts)?;
+            format!("it mounts the claim `{claim}`, which cannot hold its data and is refused")
+        };
         Some(Action::Withhold {
             reason: Reason::Withheld,
-            message: format!("it mounts the claim `{claim}`, whose data was not saved: restore the data by other means first, or say `volumes: Empty`").into(),
+            message: message.into(),
         })
     }
 

@@ -58,6 +58,8 @@ struct Line {
     #[serde(default, skip_serializing_if = "<[u32]>::is_empty")]
     needs: Box<[u32]>,
     body: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "<[Box<str>]>::is_empty")]
     notes: Box<[Box<str>]>,
 }
@@ -177,6 +179,7 @@ impl Plan {
                 .iter()
                 .map(|byte| format!("{byte:02x}"))
                 .collect(),
+            data_bytes: entry.fills,
             notes: entry.notes.clone(),
         }
     }
@@ -229,6 +232,7 @@ fn entry(line: Line, interner: &mut Interner) -> Result<Entry, Error> {
         serves: line.serves,
         needs: line.needs,
         body: hash(&line.body)?,
+        fills: line.data_bytes,
         notes: line.notes,
     })
 }

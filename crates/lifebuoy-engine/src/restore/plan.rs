@@ -9,7 +9,7 @@ use lifebuoy_repo::SessionId;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Key, OwnerRef};
-use crate::archive::TypeId;
+use crate::archive::{Manifest, TypeId};
 
 /// The version of the plan's own format.
 pub(crate) const PLAN_VERSION: u32 = 1;
@@ -99,6 +99,8 @@ pub struct Entry {
     pub needs: Box<[u32]>,
     /// The hash of what is written, without the restore's own stamp.
     pub body: [u8; 16],
+    /// How many bytes of saved data a claim is filled with.
+    pub fills: Option<u64>,
     /// What a person may want to know about it.
     pub notes: Box<[Box<str>]>,
 }
@@ -210,6 +212,10 @@ pub struct PlanSummary {
     pub refuse: u64,
     /// Selected objects that are left out because of what they are.
     pub left_out: u64,
+    /// Volumes that are filled with saved data.
+    pub volumes: u64,
+    /// How many bytes that is.
+    pub volume_bytes: u64,
 }
 
 impl Plan {
@@ -261,11 +267,33 @@ impl Plan {
         })
     }
 
+    /// The claims that are created, and filled with saved data.
+    pub fn filled(&self) -> impl Iterator<Item = (&Entry, u64)> {
+        self.entries.iter().filter_map(|entry| {
+            let fills = matches!(
+                entry.action,
+                Action::Create | Action::Replace | Action::Resume
+            );
+            Some((entry, entry.fills.filter(|_| fills)?))
+        })
+    }
+
+    /// The claims that are filled, or would be if one that exists had gone meanwhile:
+    /// somebody must be there when they ask for their data.
+    pub fn asking(&self) -> impl Iterator<Item = (&Entry, u64)> {
+        self.entries.iter().filter_map(|entry| {
+            let asks = entry.action.writes() || entry.action == Action::Resume;
+            Some((entry, entry.fills.filter(|_| asks)?))
+        })
+    }
+
     /// What [`super::prepare`] has to know to make the bodies of this plan,
-    /// stamped with the uid of the restore that carries it out.
+    /// stamped with the uid of the restore that carries it out. The manifest is that
+    /// of its snapshot.
     #[must_use]
-    pub fn context(&self, restore_uid: &str) -> Context {
+    pub fn context(&self, restore_uid: &str, manifest: &Manifest) -> Context {
         let mut context = Context::new(Some(restore_uid));
+        context.fill_from(manifest);
         for of in self.types.iter().filter(|of| of.status_is_data) {
             context.keep_status(of.id.clone());
         }
@@ -286,6 +314,10 @@ impl Plan {
             left_out: self.left_out.iter().map(|left| left.objects).sum(),
             ..PlanSummary::default()
         };
+        for (_, bytes) in self.filled() {
+            summary.volumes += 1;
+            summary.volume_bytes = summary.volume_bytes.saturating_add(bytes);
+        }
         for entry in &self.entries {
             *match entry.action {
                 Action::Create => &mut summary.create,

@@ -3,7 +3,8 @@
 //! when it is carried out.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use lifebuoy_api::{ClusterScoped, ExistingPolicy, RESTORED_BY_ANNOTATION, Reason};
 use serde_json::{Map, Value};
@@ -12,7 +13,8 @@ use super::kinds;
 use super::map::is_label;
 use super::rules::Rules;
 use super::transform::CompiledTransform;
-use crate::archive::{ArchivedObject, ObjectKey, TypeId, TypeRecord};
+use crate::archive::{ArchivedObject, Manifest, ObjectKey, TypeId, TypeRecord};
+use crate::volumes::{self, Filling, VolumeRecord};
 
 /// What one object has to know about others.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +22,8 @@ pub struct Context {
     restore_uid: Option<String>,
     volumes: BTreeSet<String>,
     status_is_data: BTreeSet<TypeId>,
+    /// Claims whose data was saved, by their source keys.
+    saved: Arc<BTreeMap<ObjectKey, VolumeRecord>>,
 }
 
 impl Context {
@@ -41,6 +45,17 @@ impl Context {
     /// The `status` of objects of this type is data.
     pub fn keep_status(&mut self, of: TypeId) {
         self.status_is_data.insert(of);
+    }
+
+    /// Claims are filled with the data that this manifest says was saved of them.
+    pub fn fill_from(&mut self, manifest: &Manifest) {
+        let saved = manifest.volumes_saved.iter();
+        self.saved = Arc::new(saved.map(|of| (of.claim.clone(), of.clone())).collect());
+    }
+
+    /// What was saved of the claim, if it is one.
+    fn data_of(&self, t: &TypeRecord, key: &ObjectKey) -> Option<&VolumeRecord> {
+        is_claim(t).then(|| self.saved.get(key)).flatten()
     }
 
     pub(crate) fn keeps_volume(&self, name: &str) -> bool {
@@ -85,6 +100,8 @@ pub struct Draft {
     pub uid: String,
     /// What happens to it if it exists, by the rules.
     pub policy: ExistingPolicy,
+    /// How many bytes of saved data a claim is filled with.
+    pub fills: Option<u64>,
 }
 
 /// A reference to an owner, as captured.
@@ -176,6 +193,10 @@ pub(crate) fn is_namespace(t: &TypeRecord) -> bool {
     t.group.is_empty() && t.kind == "Namespace"
 }
 
+pub(crate) fn is_claim(t: &TypeRecord) -> bool {
+    t.group.is_empty() && t.kind == "PersistentVolumeClaim"
+}
+
 fn has_identity(body: &Value, object: &ArchivedObject) -> bool {
     let metadata = &body["metadata"];
     metadata["name"].as_str() == Some(&*object.key.name)
@@ -212,6 +233,10 @@ fn write(
         .as_str()
         .unwrap_or_default()
         .to_owned();
+    let data = context
+        .data_of(t, &object.key)
+        .filter(|_| rules.fills)
+        .map(|record| (record, volumes::requested(&body)));
     let mut notes = Vec::new();
     let mut subject = kinds::Subject {
         t,
@@ -236,8 +261,16 @@ fn write(
     match target_key(t, &body) {
         Err(message) => Prepared::Broken(Reason::TransformFailed, message),
         Ok(target) => {
+            let filled = data.map(|(record, asked)| fill(&mut body, asked, record, &mut notes));
+            let fills = match filled.transpose() {
+                Ok(fills) => fills.flatten(),
+                Err(message) => return Prepared::Broken(Reason::VolumeDoesNotFit, message),
+            };
             let hash = hash(&body, &owners);
             stamp(&mut body, context.restore_uid.as_deref());
+            if let (Some(_), Some(uid)) = (fills, &context.restore_uid) {
+                volumes::ask_by_name(&mut body, uid, &target);
+            }
             Prepared::Write(Box::new(Draft {
                 api_version: t.api_version(),
                 target,
@@ -247,7 +280,28 @@ fn write(
                 hash,
                 uid,
                 policy,
+                fills,
             }))
+        }
+    }
+}
+
+/// Lets a claim ask for its data; gives how many bytes that is, or nothing where its
+/// data comes from elsewhere.
+fn fill(
+    body: &mut Value,
+    asked: Option<String>,
+    record: &VolumeRecord,
+    notes: &mut Vec<String>,
+) -> Result<Option<u64>, String> {
+    match volumes::fill(body, asked.as_deref(), record)? {
+        Filling::Asks { note } => {
+            notes.extend(note);
+            Ok(Some(record.saved.data().bytes))
+        }
+        Filling::Elsewhere(note) => {
+            notes.push(note.to_owned());
+            Ok(None)
         }
     }
 }

@@ -2,6 +2,8 @@
 //! never reads anything, and holds no words of the server about a Secret, since
 //! none are given to it.
 
+mod volumes;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,6 +12,7 @@ use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 use lifebuoy_api::{MAX_PROBLEMS, Problem, Reason, RestoreCounts, Severity, bounded};
 use serde::{Deserialize, Serialize};
 
+pub use self::volumes::VolumeEnd;
 use super::{Interner, Key, Plan};
 use crate::Error;
 

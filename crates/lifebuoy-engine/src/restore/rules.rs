@@ -18,6 +18,8 @@ pub struct Rules {
     pub(crate) mapper: Mapper,
     pub(crate) transforms: Vec<CompiledTransform>,
     pub(crate) volumes: RestoreVolumePolicy,
+    /// Whether claims whose data was saved are filled with it.
+    pub(crate) fills: bool,
     existing: ExistingPolicy,
     overrides: Vec<(Matcher, ExistingPolicy)>,
 }
@@ -41,9 +43,19 @@ impl Rules {
                 })
                 .collect::<Result<_, _>>()?,
             volumes: spec.volumes,
+            fills: spec.volumes != RestoreVolumePolicy::Skip,
             existing: spec.existing.policy,
             overrides: parse_overrides(&spec.existing)?,
         })
+    }
+
+    /// The same where nobody is there to fill volumes: a claim is one without data.
+    #[must_use]
+    pub fn without_filling(self) -> Self {
+        Self {
+            fills: false,
+            ..self
+        }
     }
 
     /// What happens to this object if it exists; `captured` is its body.

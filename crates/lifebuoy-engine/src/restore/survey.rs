@@ -20,7 +20,12 @@ use super::{
     existing, prepare,
 };
 use crate::Error;
-use crate::archive::{Archive, ArchivedObject, Fidelity, ObjectKey, TypeId, TypeRecord};
+use crate::archive::{Archive, ArchivedObject, Fidelity, Manifest, ObjectKey, TypeId, TypeRecord};
+
+/// Why a claim has no data.
+pub(crate) const NOT_SAVED: &str =
+    "its data was not saved: restore the data by other means first, or say `volumes: Empty`";
+pub(crate) const NOBODY_FILLS: &str = "its data was saved, and only the operator can bring it back: create a Restore in the cluster, or say `volumes: Empty` for an empty volume";
 
 /// After this many objects, other tasks get a turn.
 const OBJECTS_PER_TURN: u32 = 64;
@@ -37,8 +42,8 @@ pub struct Survey {
     pub(crate) definitions: BTreeMap<String, Vec<String>>,
     /// Storage classes that claims name, with the first such claim.
     pub(crate) storage_classes: BTreeMap<String, String>,
-    /// Claims whose data was not saved, by their source keys.
-    pub(crate) without_data: BTreeSet<ObjectKey>,
+    /// Claims that no data comes for, by their source keys, and why.
+    pub(crate) without_data: BTreeMap<ObjectKey, &'static str>,
     pub(crate) left_out: BTreeMap<(TypeId, String), LeftOut>,
     pub(crate) problems: Vec<Problem>,
     serving: Serving,
@@ -64,6 +69,8 @@ pub(crate) struct Candidate {
     pub(crate) uid: Uid,
     pub(crate) owners: Box<[Owner]>,
     pub(crate) mounts: Option<Box<Mounts>>,
+    /// How many bytes of saved data a claim is filled with.
+    pub(crate) fills: Option<u64>,
     pub(crate) notes: Vec<Box<str>>,
 }
 
@@ -116,9 +123,7 @@ pub async fn plan(
 pub async fn survey(archive: &Archive, rules: &Rules) -> Result<Survey, Error> {
     let manifest = &archive.manifest;
     let mut survey = Survey::new(archive.point.snapshot.session, rules);
-    survey
-        .without_data
-        .extend(manifest.volumes_not_saved.iter().cloned());
+    survey.look_at_volumes(manifest, rules);
     let mut types: Vec<&TypeRecord> = manifest.types.iter().collect();
     reading_order(&mut types);
     let mut read = 0u32;
@@ -173,13 +178,27 @@ impl Survey {
             context: Context::new(None),
             definitions: BTreeMap::new(),
             storage_classes: BTreeMap::new(),
-            without_data: BTreeSet::new(),
+            without_data: BTreeMap::new(),
             left_out: BTreeMap::new(),
             problems: Vec::new(),
             serving: Serving::default(),
             needs: partial.then(Needs::default),
             namespaces_on_demand: !selector.resource("", "namespaces"),
             interner: Interner::default(),
+        }
+    }
+
+    /// Notes which claims have data, and which have none.
+    pub(crate) fn look_at_volumes(&mut self, manifest: &Manifest, rules: &Rules) {
+        let not_saved = manifest.volumes_not_saved.iter();
+        self.without_data
+            .extend(not_saved.map(|claim| (claim.clone(), NOT_SAVED)));
+        if rules.fills {
+            self.context.fill_from(manifest);
+        } else {
+            let saved = manifest.volumes_saved.iter();
+            self.without_data
+                .extend(saved.map(|of| (of.claim.clone(), NOBODY_FILLS)));
         }
     }
 
@@ -278,6 +297,7 @@ impl Survey {
             uid: Uid::of(""),
             owners: Box::default(),
             mounts: None,
+            fills: None,
             notes: Vec::new(),
         });
     }
@@ -311,6 +331,7 @@ impl Survey {
                 })
                 .collect(),
             mounts: Mounts::read(group, kind, &draft.body).map(Box::new),
+            fills: draft.fills,
             notes: draft
                 .notes
                 .iter()

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use lifebuoy_api::Severity;
 
 use super::{Action, Entry, Plan};
+use crate::volumes::Size;
 
 /// What each wave is there for.
 const WAVES: [&str; 11] = [
@@ -40,6 +41,7 @@ impl Plan {
             Action::Withhold { reason, message } => Some(format!("{reason}: {message}")),
             _ => None,
         });
+        self.write_data(&mut out);
         self.write_left_out(&mut out);
         self.write_list(&mut out, "Notes", |entry| {
             (!entry.notes.is_empty()).then(|| entry.notes.join("; "))
@@ -63,6 +65,14 @@ impl Plan {
                 },
             ),
         );
+        if summary.volumes > 0 {
+            let bytes = Size(summary.volume_bytes);
+            let volumes = summary.volumes;
+            line(
+                &mut out,
+                &format!("{volumes} volumes are filled with {bytes}"),
+            );
+        }
         line(&mut out, &format!("digest {}", self.digest));
         out
     }
@@ -125,6 +135,17 @@ impl Plan {
         if more > 0 {
             line(out, &format!("  and {more} more"));
         }
+    }
+
+    fn write_data(&self, out: &mut String) {
+        self.write_list(out, "Data from the repository", |entry| {
+            let fills = matches!(
+                entry.action,
+                Action::Create | Action::Replace | Action::Resume
+            );
+            let bytes = entry.fills.filter(|_| fills)?;
+            Some(Size(bytes).to_string())
+        });
     }
 
     fn write_left_out(&self, out: &mut String) {

@@ -11,10 +11,7 @@ use lifebuoy_api::{
     ConditionType, Reason, Restore, RestoreMode, RestoreStatus, find,
     time::{from_kube, to_kube},
 };
-use lifebuoy_engine::{
-    restore::{Rules, apply::RestoreProgress},
-    steps,
-};
+use lifebuoy_engine::{restore::Rules, steps};
 use lifebuoy_repo::SessionId;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -23,6 +20,7 @@ use super::{
     plan::{PLANNING, RUNNING, Step, ended, title},
     resolve::{self, Unresolved},
     status,
+    volumes::Progress,
     work::{self, Applied, Outcome, Planned, Work},
 };
 use crate::{
@@ -244,6 +242,7 @@ async fn begin(
         context,
         restore,
         rules,
+        repository: source.repository,
         repo,
         snapshot,
         may_write,
@@ -264,7 +263,8 @@ fn follow(context: &Context, seen: &Seen, uid: &str) -> Done {
         && context.restores.publish_due(uid, PROGRESS_INTERVAL)
         && let Some(progress) = context.restores.progress(uid)
     {
-        done.status.counts = progress.snapshot();
+        done.status.counts = progress.objects.snapshot();
+        done.status.volumes = progress.volumes();
     }
     done
 }
@@ -347,15 +347,17 @@ fn finish_apply(seen: &Seen, applied: Applied) -> Option<Done> {
     let Applied {
         secrets,
         counts,
+        volumes,
         noted,
         stopped,
     } = applied;
     let missing = errors(&noted.listed);
     status.report_secrets = secrets;
     status.counts = counts;
+    status.volumes = volumes;
     (status.problem_count, status.problems) = (noted.count, noted.listed);
     let standing = if !stopped {
-        status::verdict(&status.counts, missing)
+        status::verdict(&status.counts, status.volumes.as_ref(), missing)
     } else if seen.restore.spec.cancel {
         let done = status.counts.done;
         let message = format!("it was cancelled; what was restored stays ({done} objects)");
@@ -417,7 +419,7 @@ pub(crate) async fn publish_and_announce(
         steps::reached(steps::Step::RestoreReported);
         announce(context, restore, &done.status).await;
     }
-    let progress = Arc::new(RestoreProgress::new());
+    let progress = Arc::new(Progress::default());
     let tasks = &context.restores;
     match done.then {
         Then::Nothing => {}

@@ -7,6 +7,7 @@ mod observe;
 mod plan;
 mod resolve;
 mod status;
+mod volumes;
 mod work;
 
 use std::sync::Arc;

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use lifebuoy_api::{MAX_PROBLEMS, Problem, Reason, RestoreCounts, RestoreStatus, time::to_kube};
+use lifebuoy_api::{
+    MAX_PROBLEMS, Problem, Reason, RestoreCounts, RestoreStatus, RestoreVolumes, time::to_kube,
+};
 use lifebuoy_engine::restore::{Action, Plan, report::Report};
 
 use crate::status::Standing;
@@ -77,7 +79,11 @@ pub(crate) fn reported(report: &Report) -> Noted {
 
 /// How a restore ended that ran to its end. Withheld objects are missing too:
 /// the request asked for them, and they are not there.
-pub(crate) fn verdict(counts: &RestoreCounts, errors: usize) -> Standing {
+pub(crate) fn verdict(
+    counts: &RestoreCounts,
+    volumes: Option<&RestoreVolumes>,
+    errors: usize,
+) -> Standing {
     let RestoreCounts {
         created,
         merged,
@@ -100,6 +106,12 @@ pub(crate) fn verdict(counts: &RestoreCounts, errors: usize) -> Standing {
     ] {
         if count > 0 {
             text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    if let Some(RestoreVolumes { done, waiting, .. }) = volumes {
+        text.push_str(&format!(", {done} volumes were filled"));
+        if *waiting > 0 {
+            text.push_str(&format!(", {waiting} are filled when a pod mounts them"));
         }
     }
     let missing = failed > 0 || errors > 0 || withheld > 0;
@@ -131,7 +143,7 @@ mod tests {
             (counts(0, 1), 0, false),
             (counts(0, 0), 1, false),
         ] {
-            let standing = verdict(&counts, errors);
+            let standing = verdict(&counts, None, errors);
             assert_eq!(
                 matches!(standing, Standing::Complete(..)),
                 complete,

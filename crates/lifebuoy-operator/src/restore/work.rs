@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use kube::ResourceExt;
-use lifebuoy_api::{Problem, Reason, Restore, RestoreCounts};
+use lifebuoy_api::{Problem, Reason, Restore, RestoreCounts, RestoreVolumes};
 use lifebuoy_engine::{
     archive::Archive,
     point,
     restore::{
         self, Plan, Rules,
-        apply::{ApplyOptions, RestoreProgress, apply},
+        apply::{ApplyOptions, apply},
         report::Report,
         target,
     },
@@ -19,7 +19,10 @@ use lifebuoy_engine::{
 use lifebuoy_repo::{Repository, SessionId};
 use tokio_util::sync::CancellationToken;
 
-use super::status::{Noted, noted, reported};
+use super::{
+    status::{Noted, noted, reported},
+    volumes::{Progress, Volumes},
+};
 use crate::{
     Error,
     context::Context,
@@ -29,7 +32,7 @@ use crate::{
 };
 
 /// The plans that are made and the restores that run.
-pub(crate) type RestoreTasks = Tasks<RestoreProgress, Outcome>;
+pub(crate) type RestoreTasks = Tasks<Progress, Outcome>;
 
 /// How a task ended.
 #[derive(Clone, Debug)]
@@ -65,6 +68,7 @@ pub(crate) struct Planned {
 pub(crate) struct Applied {
     pub(crate) secrets: Vec<String>,
     pub(crate) counts: RestoreCounts,
+    pub(crate) volumes: Option<RestoreVolumes>,
     pub(crate) noted: Noted,
     /// Whether it was told to stop on the way.
     pub(crate) stopped: bool,
@@ -84,6 +88,8 @@ pub(crate) struct Work {
     pub(crate) context: Arc<Context>,
     pub(crate) restore: Restore,
     pub(crate) rules: Box<Rules>,
+    /// The name of the Repository, and the repository.
+    pub(crate) repository: String,
     pub(crate) repo: Repository,
     pub(crate) snapshot: SessionId,
     /// Whether the Repository lets anything be written.
@@ -154,7 +160,7 @@ async fn make_plan(work: &Work) -> Result<Planned, Error> {
 /// Carries out the plan that is stored, and stores the report.
 pub(crate) async fn carry_out(
     work: Work,
-    progress: Arc<RestoreProgress>,
+    progress: Arc<Progress>,
     cancel: CancellationToken,
 ) -> Outcome {
     match carry_out_held(&work, &progress, &cancel).await {
@@ -168,7 +174,7 @@ pub(crate) async fn carry_out(
 /// process held is let go by the collector.
 async fn carry_out_held(
     work: &Work,
-    progress: &RestoreProgress,
+    progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<Applied, Error> {
     let hold = if work.may_write {
@@ -186,7 +192,7 @@ async fn carry_out_held(
 
 async fn carry_out_stored(
     work: &Work,
-    progress: &RestoreProgress,
+    progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<Applied, Error> {
     let client = &work.context.client;
@@ -205,22 +211,33 @@ async fn carry_out_stored(
         seed: rand::random(),
         ..ApplyOptions::new(work.uid())
     };
-    let report: Report = apply(
-        client,
-        &archive,
-        &work.rules,
-        &plan,
-        &options,
-        progress,
-        cancel,
-    )
-    .await?;
+    let volumes = Volumes::request(work, &plan).await?;
+    let written = CancellationToken::new();
+    let writing = async {
+        let objects = &progress.objects;
+        let report = apply(
+            client,
+            &archive,
+            &work.rules,
+            &plan,
+            &options,
+            objects,
+            cancel,
+        )
+        .await;
+        written.cancel();
+        report
+    };
+    let (report, ()) = tokio::join!(writing, volumes.watch(progress, &written));
+    let mut report: Report = report?;
+    volumes.settle(&mut report, progress, cancel).await?;
     let bytes = report.to_bytes()?;
     let secrets = documents::store(client, &work.restore, Document::Report, &bytes).await?;
     reached(Step::ReportStored);
     Ok(Applied {
         secrets,
         counts: report.counts.clone(),
+        volumes: progress.volumes(),
         noted: reported(&report),
         stopped: cancel.is_cancelled(),
     })

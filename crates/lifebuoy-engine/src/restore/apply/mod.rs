@@ -115,7 +115,7 @@ pub async fn apply(
         restore_uid: options.restore_uid.clone(),
         gone_within: options.wait,
     };
-    let context = plan.context(&options.restore_uid);
+    let context = plan.context(&options.restore_uid, &archive.manifest);
     let sources = Sources {
         archive,
         rules,

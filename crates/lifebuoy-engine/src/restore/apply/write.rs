@@ -13,6 +13,7 @@ use super::answer::{Refusal, Verdict};
 use super::http::{Call, Op, Place};
 use super::send::{Sender, Sent};
 use crate::restore::{Key, OwnerRef};
+use crate::volumes::without_asking;
 
 /// How often an object that changes under our hands is looked at again.
 const ROUNDS_MAX: u32 = 6;
@@ -474,6 +475,7 @@ fn uid_of(body: &Bytes) -> Option<String> {
 fn merge_patch(body: &Bytes) -> Result<Bytes, Refusal> {
     let mut value: Value =
         serde_json::from_slice(body).map_err(|error| internal(&error.to_string()))?;
+    without_asking(&mut value);
     if let Some(metadata) = value["metadata"].as_object_mut() {
         metadata.remove("ownerReferences");
         if let Some(annotations) = metadata

@@ -1,24 +1,47 @@
-use lifebuoy_api::{ExistingPolicy, Severity};
+use lifebuoy_api::{ExistingPolicy, Reason, Severity};
 use lifebuoy_repo::SessionId;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::archive::{ObjectKey, TypeId, TypeRecord};
+use crate::archive::{Manifest, ObjectKey, TypeId, TypeRecord, TypeTotals};
 use crate::discovery::ServedType;
 use crate::restore::kinds::test_objects::{object, record_of, remapped, rules, shop};
 use crate::restore::survey::{Survey, reading_order};
-use crate::restore::{Action, Existing, Key, NamespacePhase, Plan, Target};
+use crate::restore::{Action, Existing, Key, NamespacePhase, Plan, Rules, Target};
+use crate::testing::fake_manifest;
+use crate::volumes::{VolumeMode, VolumeRecord, test_record};
+
+/// The manifest of a point in which the data of these claims was saved, and of no other.
+fn manifest(objects: &[Value], saved: &[VolumeRecord]) -> Manifest {
+    let totals = TypeTotals {
+        objects: 0,
+        bytes: 0,
+        tree: None,
+    };
+    let claims = objects
+        .iter()
+        .filter(|body| body["kind"] == "PersistentVolumeClaim")
+        .map(|body| object(body).key);
+    Manifest {
+        volumes_not_saved: claims
+            .filter(|claim| saved.iter().all(|of| of.claim != *claim))
+            .collect(),
+        volumes_saved: saved.to_vec(),
+        ..fake_manifest(&TypeId::new("", "configmaps"), totals)
+    }
+}
 
 /// Surveys objects as [`crate::restore::survey`] does an archive.
 fn survey(objects: &[Value], spec: &Value) -> Survey {
-    let rules = rules(spec.clone());
-    let mut survey = Survey::new(SessionId::from_bytes([7; 16]), &rules);
+    survey_with(objects, &rules(spec.clone()), &[])
+}
+
+fn survey_with(objects: &[Value], rules: &Rules, saved: &[VolumeRecord]) -> Survey {
+    let mut survey = Survey::new(SessionId::from_bytes([7; 16]), rules);
+    survey.look_at_volumes(&manifest(objects, saved), rules);
     let mut types: Vec<TypeRecord> = Vec::new();
     for body in objects {
         let t = record_of(body);
-        if t.kind == "PersistentVolumeClaim" {
-            survey.without_data.insert(object(body).key);
-        }
         if !types.contains(&t) {
             types.push(t);
         }
@@ -26,9 +49,9 @@ fn survey(objects: &[Value], spec: &Value) -> Survey {
     let mut order: Vec<&TypeRecord> = types.iter().collect();
     reading_order(&mut order);
     for t in order {
-        assert!(survey.open_type(t, &rules));
+        assert!(survey.open_type(t, rules));
         for body in objects.iter().filter(|body| record_of(body) == *t) {
-            survey.look(t, &object(body), &rules);
+            survey.look(t, &object(body), rules);
         }
     }
     survey.close();
@@ -427,4 +450,128 @@ proptest! {
         prop_assert_eq!(&shuffled.digest, &reference.digest);
         prop_assert_eq!(shuffled.to_bytes().unwrap(), reference.to_bytes().unwrap());
     }
+}
+
+/// A database with its claim, and what was saved of it.
+fn database() -> (Vec<Value>, VolumeRecord) {
+    let objects = parse(
+        "{apiVersion: v1, kind: Namespace, metadata: {name: a}}\n---\n\
+         {apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data-db-0, namespace: a, annotations: {volume.kubernetes.io/selected-node: n}}, \
+          spec: {storageClassName: standard, volumeName: pv, accessModes: [ReadWriteOnce], dataSource: {kind: VolumeSnapshot, name: s}, resources: {requests: {storage: 10Gi}}}}\n---\n\
+         {apiVersion: apps/v1, kind: StatefulSet, metadata: {name: db, namespace: a}, \
+          spec: {volumeClaimTemplates: [{metadata: {name: data}}]}}",
+    );
+    let record = test_record(|r| r.claim = ObjectKey::new("a", "data-db-0"));
+    (objects, record)
+}
+
+fn plan_with(objects: &[Value], spec: &Value, saved: &[VolumeRecord]) -> Plan {
+    let rules = rules(spec.clone());
+    survey_with(objects, &rules, saved).decide(&rules, &empty_cluster(objects))
+}
+
+const CLAIM: &str = "persistentvolumeclaims a/data-db-0";
+const SET: &str = "statefulsets.apps a/db";
+
+#[test]
+fn a_claim_whose_data_was_saved_is_created_and_filled() {
+    let (objects, record) = database();
+    for volumes in ["Withhold", "Empty"] {
+        let spec = json!({"volumes": volumes});
+        let plan = plan_with(&objects, &spec, std::slice::from_ref(&record));
+        assert_eq!(entry(&plan, CLAIM).action, Action::Create);
+        assert_eq!(entry(&plan, CLAIM).fills, Some(3 << 30));
+        assert_eq!(entry(&plan, SET).action, Action::Create);
+        let again = plan_with(&objects, &spec, std::slice::from_ref(&record));
+        assert_eq!(plan, again);
+        let table = plan.table();
+        assert!(
+            table.contains("1 volumes are filled with 3.0 GiB"),
+            "{table}"
+        );
+        let read = Plan::from_bytes(&plan.to_bytes().unwrap()).unwrap();
+        assert_eq!(read, plan);
+    }
+    let filled = plan_with(&objects, &json!({}), std::slice::from_ref(&record));
+    let empty = plan_with(&objects, &json!({"volumes": "Skip"}), &[record]);
+    assert_eq!(entry(&empty, CLAIM).action, Action::Create);
+    assert_eq!(entry(&empty, CLAIM).fills, None);
+    assert_ne!(filled.digest, empty.digest);
+}
+
+#[test]
+fn a_claim_that_cannot_hold_its_data_is_refused_and_what_mounts_it_withheld() {
+    let (objects, record) = database();
+    let small = json!({"volumes": "Empty", "transforms": [{"match": {"kinds": ["PersistentVolumeClaim"]},
+        "mergePatch": {"spec": {"resources": {"requests": {"storage": "1Gi"}}}}}]});
+    let plan = plan_with(&objects, &small, std::slice::from_ref(&record));
+    let block = VolumeRecord {
+        volume_mode: VolumeMode::Block,
+        ..record
+    };
+    for (plan, words) in [
+        (plan, "3.0 GiB were saved of it"),
+        (
+            plan_with(&objects, &json!({}), &[block]),
+            "a block device was saved",
+        ),
+    ] {
+        match &entry(&plan, CLAIM).action {
+            Action::Refuse { reason, message } => {
+                assert_eq!(*reason, Reason::VolumeDoesNotFit);
+                assert!(message.contains(words), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+        let set = &entry(&plan, SET).action;
+        assert!(
+            matches!(
+                set,
+                Action::Withhold {
+                    reason: Reason::Withheld,
+                    ..
+                }
+            ),
+            "{set:?}"
+        );
+    }
+}
+
+#[test]
+fn data_of_a_claim_that_exists_is_named_and_stays_away() {
+    let (objects, record) = database();
+    let mut target = empty_cluster(&objects);
+    target
+        .namespaces
+        .insert("a".to_owned(), NamespacePhase::Active);
+    let id = TypeId::new("", "persistentvolumeclaims");
+    target
+        .existing
+        .insert(&id, Key::new("a", "data-db-0"), Existing { ours: false });
+    for (policy, action) in [("Skip", Action::SkipExisting), ("Replace", Action::Merge)] {
+        let rules = rules(json!({"existing": {"policy": policy}}));
+        let plan =
+            survey_with(&objects, &rules, std::slice::from_ref(&record)).decide(&rules, &target);
+        let claim = entry(&plan, CLAIM);
+        assert_eq!(claim.action, action);
+        assert!(
+            claim
+                .notes
+                .iter()
+                .any(|note| note.contains("is not restored"))
+        );
+        assert_eq!(plan.filled().count(), 0);
+    }
+}
+
+#[test]
+fn where_nobody_fills_volumes_their_claims_are_withheld() {
+    let (objects, record) = database();
+    let rules = rules(json!({})).without_filling();
+    let plan = survey_with(&objects, &rules, &[record]).decide(&rules, &empty_cluster(&objects));
+    let claim = &entry(&plan, CLAIM).action;
+    assert!(
+        matches!(claim, Action::Withhold { message, .. } if message.contains("only the operator")),
+        "{claim:?}"
+    );
 }

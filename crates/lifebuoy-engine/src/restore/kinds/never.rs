@@ -44,6 +44,7 @@ const KINDS: &[(&str, &str, &str)] = &[
     ("lifebuoy.dev", "Backup", REQUEST),
     ("lifebuoy.dev", "Restore", REQUEST),
     ("lifebuoy.dev", "RecoveryPoint", REQUEST),
+    ("lifebuoy.dev", "VolumeRestore", REQUEST),
 ];
 
 /// Objects: group, kind, namespace, pattern of the name, why.

@@ -151,3 +151,42 @@ fn the_selection_is_about_captured_names_and_labels() {
     assert!(selected(json!({"clusterScoped": "All"}), &role));
     assert!(!selected(json!({"clusterScoped": "None"}), &role));
 }
+
+#[test]
+fn a_claim_asks_for_its_data_by_a_name_that_is_not_in_the_hash() {
+    let body = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data", "namespace": "shop", "annotations": {
+            "pv.kubernetes.io/bind-completed": "yes", "volume.kubernetes.io/selected-node": "n"}},
+        "spec": {"volumeName": "pv", "storageClassName": "fast", "accessModes": ["ReadWriteOnce"],
+            "dataSource": {"kind": "VolumeSnapshot", "name": "s"},
+            "resources": {"requests": {"storage": "10Gi"}}}});
+    let spec = json!({"mapping": {"namespaces": [{"from": "shop", "to": "store"}],
+        "storageClasses": [{"from": "fast", "to": "slow"}]}});
+    let filled = |uid: Option<&str>| {
+        let mut context = Context::new(uid);
+        let saved = [(
+            ObjectKey::new("shop", "data"),
+            crate::volumes::test_record(|_| {}),
+        )];
+        context.saved = Arc::new(saved.into());
+        match run(spec.clone(), &context, &body) {
+            Prepared::Write(draft) => *draft,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (plan, first, second) = (filled(None), filled(Some("r-1")), filled(Some("r-2")));
+    assert_eq!((plan.hash, plan.fills), (first.hash, Some(3 << 30)));
+    assert_eq!(first.hash, second.hash);
+    let target = ObjectKey::new("store", "data");
+    let name = crate::volumes::volume_restore_name("r-1", &target);
+    assert_eq!(
+        first.body["spec"],
+        json!({"storageClassName": "slow", "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "10Gi"}},
+            "dataSourceRef": {"apiGroup": "lifebuoy.dev", "kind": "VolumeRestore", "name": name}})
+    );
+    assert_eq!(
+        first.body["metadata"]["annotations"],
+        json!({RESTORED_BY_ANNOTATION: "r-1"})
+    );
+}

@@ -93,7 +93,7 @@ async fn what_is_planned_is_what_is_prepared_again_when_the_plan_is_carried_out(
     .await
     .unwrap();
     assert!(plan.entries.len() > 30, "{}", plan.table());
-    let context = plan.context("restore-1");
+    let context = plan.context("restore-1", &archive.manifest);
     for entry in &plan.entries {
         let of = plan.type_of(entry);
         let t = archive

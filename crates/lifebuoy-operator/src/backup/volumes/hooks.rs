@@ -183,10 +183,6 @@ fn not_started(error: &kube::Error) -> String {
 }
 
 impl<'a> Held<'a> {
-    pub(super) fn run(&self) -> &'a Run<'a> {
-        self.run
-    }
-
     /// Lets the application go on; the error says what was wrong about it.
     pub(super) async fn resume(mut self) -> Result<(), (&'a Run<'a>, String)> {
         let run = self.run;

@@ -45,13 +45,13 @@ use observe::Seen;
 
 /// Everything that saving volumes needs of its Backup.
 pub(super) struct Saving<'a> {
-    pub(super) attempt: &'a Attempt,
-    pub(super) repo: &'a Repository,
-    pub(super) cluster: &'a PointCluster,
-    pub(super) policies: Policies,
-    pub(super) hooks: Hooks,
-    pub(super) progress: &'a VolumeProgress,
-    pub(super) cancel: &'a CancellationToken,
+    attempt: &'a Attempt,
+    repo: &'a Repository,
+    cluster: &'a PointCluster,
+    policies: Policies,
+    hooks: Hooks,
+    progress: &'a VolumeProgress,
+    cancel: &'a CancellationToken,
 }
 
 impl<'a> Saving<'a> {
