@@ -44,6 +44,7 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    #[allow(clippy::too_many_arguments, reason = "each is one part of the whole")]
     pub(crate) fn new(
         client: Client,
         config: OperatorConfig,

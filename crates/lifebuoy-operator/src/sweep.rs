@@ -3,14 +3,8 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use k8s_openapi::api::{
-    batch::v1::Job,
-    core::v1::PersistentVolumeClaim,
-};
-use kube::{
-    Api, ResourceExt,
-    api::ListParams,
-};
+use k8s_openapi::api::{batch::v1::Job, core::v1::PersistentVolumeClaim};
+use kube::{Api, ResourceExt, api::ListParams};
 use lifebuoy_api::{Backup, FOR_LABEL, VolumeRestore};
 use tokio_util::sync::CancellationToken;
 

@@ -166,8 +166,7 @@ impl Read {
             Problem::warning(Reason::VolumeSkipped, subject(claim), &message)
         }));
         self.problems.extend(problems);
-        self.problems
-            .sort_by_key(|p| std::cmp::Reverse(p.severity));
+        self.problems.sort_by_key(|p| std::cmp::Reverse(p.severity));
         self.volumes = saved;
     }
 }

@@ -8,9 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use chrono::DateTime;
 use fake::{FakeCluster, Fault, REVISION};
 use futures::TryStreamExt;
-use lifebuoy_api::{
-    Completeness, Consistency, PointCluster, Selection, Severity, VolumePolicy,
-};
+use lifebuoy_api::{Completeness, Consistency, PointCluster, Selection, Severity, VolumePolicy};
 use lifebuoy_data::{
     DataSummary, Excludes, Existing, PARTS_EVERY, RestoreRequest, SaveRequest, TreePath, What,
     restore, save,
@@ -513,7 +511,10 @@ async fn a_point_keeps_the_data_of_its_volumes_when_the_movers_snapshot_is_forgo
         fake.put(claims, object("shop", name));
     }
     let (_, writer) = session(&repo).await;
-    let (data, cache) = (ObjectKey::new("shop", "data"), ObjectKey::new("shop", "cache"));
+    let (data, cache) = (
+        ObjectKey::new("shop", "data"),
+        ObjectKey::new("shop", "cache"),
+    );
     let record = moved(&repo, &data).await;
     let forgotten = record.saved.data().session;
     let volumes = async |claims: &[ObjectKey]| {
@@ -535,7 +536,11 @@ async fn a_point_keeps_the_data_of_its_volumes_when_the_movers_snapshot_is_forgo
     )
     .await
     .unwrap();
-    let said: Vec<_> = captured.problems.iter().map(|p| (&*p.subject, p.severity)).collect();
+    let said: Vec<_> = captured
+        .problems
+        .iter()
+        .map(|p| (&*p.subject, p.severity))
+        .collect();
     assert_eq!(
         said,
         [

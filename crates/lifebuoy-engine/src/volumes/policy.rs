@@ -126,8 +126,9 @@ impl Rule {
         let matching = &rule.matching;
         let globs = |names: &[String], field: &str| {
             let parsed = names.iter().enumerate().map(|(at, text)| {
-                Glob::parse(text)
-                    .map_err(|message| Error::invalid(format!("{path}.match.{field}[{at}]"), message))
+                Glob::parse(text).map_err(|message| {
+                    Error::invalid(format!("{path}.match.{field}[{at}]"), message)
+                })
             });
             parsed.collect::<Result<Vec<_>, _>>()
         };
@@ -138,9 +139,10 @@ impl Rule {
                 Error::invalid(format!("{path}.match.{field}"), message)
             }),
         };
-        let labels = matching.label_selector.as_ref().map(|selector| {
-            LabelMatcher::parse(selector, &format!("{path}.match.labelSelector"))
-        });
+        let labels = matching
+            .label_selector
+            .as_ref()
+            .map(|selector| LabelMatcher::parse(selector, &format!("{path}.match.labelSelector")));
         Ok(Self {
             namespaces: globs(&matching.namespaces, "namespaces")?,
             labels: labels.transpose()?,
@@ -174,7 +176,9 @@ impl Rule {
 
     fn has_access_mode(&self, volume: &Volume) -> bool {
         let wanted = self.access_modes.iter().map(|mode| format!("{mode:?}"));
-        wanted.into_iter().any(|mode| volume.access_modes.contains(&mode))
+        wanted
+            .into_iter()
+            .any(|mode| volume.access_modes.contains(&mode))
     }
 }
 
@@ -352,15 +356,35 @@ mod tests {
         let cases: &[(&str, Change, bool)] = &[
             ("all", |_| {}, true),
             ("namespace", |m| m.namespaces = vec!["sh*".into()], true),
-            ("other namespace", |m| m.namespaces = vec!["x".into()], false),
+            (
+                "other namespace",
+                |m| m.namespaces = vec!["x".into()],
+                false,
+            ),
             ("class", |m| m.storage_classes = vec!["fast".into()], true),
-            ("other class", |m| m.storage_classes = vec!["slow".into()], false),
+            (
+                "other class",
+                |m| m.storage_classes = vec!["slow".into()],
+                false,
+            ),
             ("driver", |m| m.drivers = vec!["*.example.com".into()], true),
             ("other driver", |m| m.drivers = vec!["nfs".into()], false),
             ("type", |m| m.volume_types = vec![VolumeType::Csi], true),
-            ("other type", |m| m.volume_types = vec![VolumeType::Nfs], false),
-            ("mode", |m| m.access_modes = vec![AccessMode::ReadWriteOnce], true),
-            ("other mode", |m| m.access_modes = vec![AccessMode::ReadWriteMany], false),
+            (
+                "other type",
+                |m| m.volume_types = vec![VolumeType::Nfs],
+                false,
+            ),
+            (
+                "mode",
+                |m| m.access_modes = vec![AccessMode::ReadWriteOnce],
+                true,
+            ),
+            (
+                "other mode",
+                |m| m.access_modes = vec![AccessMode::ReadWriteMany],
+                false,
+            ),
             ("large", |m| m.min_size = Some("1Gi".into()), true),
             ("larger", |m| m.min_size = Some("1025Mi".into()), false),
             ("small", |m| m.max_size = Some("1Gi".into()), true),
@@ -383,7 +407,10 @@ mod tests {
             ),
         ];
         for (name, change, matches) in cases {
-            let rules = [rule(VolumeWay::Skip, change), rule(VolumeWay::FileSystem, |_| {})];
+            let rules = [
+                rule(VolumeWay::Skip, change),
+                rule(VolumeWay::FileSystem, |_| {}),
+            ];
             let expected = if *matches { "Skip" } else { "FileSystem" };
             let told = decided(&rules, &volume(|_| {}), &[]);
             assert!(told.starts_with(expected), "{name}: {told}");

@@ -101,6 +101,16 @@ pub(super) struct MoverFlags {
     )]
     mover_tolerations: Option<Json<Vec<Toleration>>>,
 
+    /// The kubelet's folder on the nodes, below which movers read what pods have mounted.
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/var/lib/kubelet",
+        env = "LIFEBUOY_KUBELET_FOLDER",
+        hide_env_values = true
+    )]
+    kubelet_folder: String,
+
     /// Each mover sends no more to the store than this a second, such as 500k or 10MiB.
     #[arg(
         long,
@@ -145,6 +155,7 @@ impl MoverFlags {
             mover_resources,
             mover_node_selector,
             mover_tolerations,
+            kubelet_folder,
             mover_limit_upload,
             mover_limit_download,
         } = self;
@@ -163,6 +174,7 @@ impl MoverFlags {
             node_selector: value_of(mover_node_selector, defaults.node_selector),
             tolerations: value_of(mover_tolerations, defaults.tolerations),
             log_level: log_level.to_owned(),
+            kubelet_folder: kubelet_folder.clone(),
             limit_upload: mover_limit_upload.map(Rate::bytes),
             limit_download: mover_limit_download.map(Rate::bytes),
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use lifebuoy_api::{ExistingPolicy, RestoreVolumePolicy};
 
-use super::{Named, OutputArgs, RestoreData, RemapArgs, SelectionArgs, StoreArgs, WaitArgs};
+use super::{Named, OutputArgs, RemapArgs, RestoreData, SelectionArgs, StoreArgs, WaitArgs};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum RestoreCommand {

@@ -302,12 +302,10 @@ fn describe_manifest(text: &mut Description, manifest: &Manifest) {
     if !volumes.is_empty() {
         text.section("Volumes", volumes);
     }
-    text
-        .section("Claims without their data", claims)
-        .problems(
-            &manifest.problems,
-            i64::try_from(manifest.problems.len()).unwrap_or(i64::MAX),
-        );
+    text.section("Claims without their data", claims).problems(
+        &manifest.problems,
+        i64::try_from(manifest.problems.len()).unwrap_or(i64::MAX),
+    );
 }
 
 fn stored_table(points: &[Point], now: DateTime<Utc>) -> Table {

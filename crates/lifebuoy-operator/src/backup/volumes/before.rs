@@ -16,7 +16,10 @@ const POINTS_MAX: usize = 8;
 
 /// The newest data of each claim of this cluster. Nothing, where that cannot be read:
 /// it costs time.
-pub(super) async fn of(repo: &Repository, cluster: &PointCluster) -> BTreeMap<ObjectKey, SavedData> {
+pub(super) async fn of(
+    repo: &Repository,
+    cluster: &PointCluster,
+) -> BTreeMap<ObjectKey, SavedData> {
     let mut found = BTreeMap::new();
     let listed = match points(repo).await {
         Ok(listed) => listed.points,

@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::{
     Api, Client,
     api::{
-        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch,
-        PatchParams, PostParams,
+        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
+        PostParams,
     },
 };
 use lifebuoy_api::FIELD_MANAGER;
@@ -53,7 +53,10 @@ impl Cluster {
         &self.client
     }
 
-    pub(super) async fn claims(&self, namespace: &str) -> Result<Vec<PersistentVolumeClaim>, Error> {
+    pub(super) async fn claims(
+        &self,
+        namespace: &str,
+    ) -> Result<Vec<PersistentVolumeClaim>, Error> {
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
         all(&api, "list claims").await
     }

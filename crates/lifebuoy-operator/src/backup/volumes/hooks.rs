@@ -4,10 +4,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::{
-    api::core::v1::Pod,
-    apimachinery::pkg::apis::meta::v1::Status,
-};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Status};
 use kube::{
     Api, Client,
     api::{AttachParams, AttachedProcess},
@@ -85,12 +82,16 @@ impl Hooks {
         let mut runs = Vec::new();
         for of in &self.hooks {
             let matching = pods.iter().filter(|pod| of.matches(pod));
-            runs.extend(matching.map(|pod| Run {
-                pod,
-                container: of.hook.container.clone().unwrap_or_else(|| {
-                    pod.containers.first().cloned().unwrap_or_default()
-                }),
-                hook: &of.hook,
+            runs.extend(matching.map(|pod| {
+                Run {
+                    pod,
+                    container: of
+                        .hook
+                        .container
+                        .clone()
+                        .unwrap_or_else(|| pod.containers.first().cloned().unwrap_or_default()),
+                    hook: &of.hook,
+                }
             }));
         }
         runs
@@ -100,7 +101,10 @@ impl Hooks {
 impl Parsed {
     fn matches(&self, pod: &SeenPod) -> bool {
         let named = self.namespaces.is_empty()
-            || self.namespaces.iter().any(|glob| glob.matches(&pod.namespace));
+            || self
+                .namespaces
+                .iter()
+                .any(|glob| glob.matches(&pod.namespace));
         named
             && self
                 .labels
@@ -149,7 +153,15 @@ async fn hold<'a>(client: &Client, run: &'a Run<'a>) -> Result<Held<'a>, String>
     let pods: Api<Pod> = Api::namespaced(client.clone(), &run.pod.namespace);
     let seconds = run.time().as_secs().to_string();
     let resume = run.hook.resume.as_deref().unwrap_or(NOTHING);
-    let command = ["sh", "-c", HOLD, "lifebuoy-hook", &run.hook.quiesce, resume, &seconds];
+    let command = [
+        "sh",
+        "-c",
+        HOLD,
+        "lifebuoy-hook",
+        &run.hook.quiesce,
+        resume,
+        &seconds,
+    ];
     let params = AttachParams::default()
         .container(run.container.clone())
         .stdin(true)
@@ -202,10 +214,7 @@ impl<'a> Held<'a> {
 }
 
 /// How the process ended, in words; `well` if well.
-async fn ended(
-    status: Option<impl Future<Output = Option<Status>>>,
-    well: &str,
-) -> String {
+async fn ended(status: Option<impl Future<Output = Option<Status>>>, well: &str) -> String {
     let Some(status) = status else {
         return "does not tell how it ended".to_owned();
     };
@@ -335,7 +344,11 @@ mod tests {
             containers: vec!["first".to_owned(), "second".to_owned()],
             ..SeenPod::default()
         };
-        let pods = [pod("shop-1", "db"), pod("shop-1", "web"), pod("other", "db")];
+        let pods = [
+            pod("shop-1", "db"),
+            pod("shop-1", "web"),
+            pod("other", "db"),
+        ];
         let runs = hooks.runs(&pods.iter().collect::<Vec<_>>());
         assert_eq!(runs.len(), 1);
         assert_eq!(runs[0].container, "first");

@@ -308,7 +308,10 @@ async fn release(saving: &Saving<'_>, cluster: &Cluster, volume: &Moving) {
     if volume.class().is_none() {
         return;
     }
-    let (name, movers) = (&volume.name, &saving.attempt.context.config.movers.namespace);
+    let (name, movers) = (
+        &volume.name,
+        &saving.attempt.context.config.movers.namespace,
+    );
     let claims = movers_claims(saving, cluster);
     if let Err(error) = claims.delete(name, &DeleteParams::default()).await {
         tracing::debug!(%error, "the claim of a mover is left to the clean-up");

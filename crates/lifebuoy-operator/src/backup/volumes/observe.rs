@@ -138,7 +138,11 @@ fn look(
             labels: object.labels().clone(),
             storage_class: spec.storage_class_name.clone().unwrap_or_default(),
             of: volume_type(of),
-            driver: of.csi.as_ref().map(|csi| csi.driver.clone()).unwrap_or_default(),
+            driver: of
+                .csi
+                .as_ref()
+                .map(|csi| csi.driver.clone())
+                .unwrap_or_default(),
             mode: match spec.volume_mode.as_deref() {
                 Some("Block") => VolumeMode::Block,
                 _ => VolumeMode::Filesystem,

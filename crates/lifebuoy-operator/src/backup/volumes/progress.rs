@@ -28,7 +28,9 @@ impl VolumeProgress {
     }
 
     pub(super) fn expect(&self, moving: &[Moving]) {
-        let volumes = moving.iter().map(|of| (of.claim().clone(), State::default()));
+        let volumes = moving
+            .iter()
+            .map(|of| (of.claim().clone(), State::default()));
         *self.volumes() = volumes.collect();
     }
 

@@ -76,8 +76,9 @@ async fn cut_together(
     volumes: Vec<Moving>,
 ) -> Cut {
     let mut cut = Cut::default();
-    let (to_cut, others): (Vec<_>, Vec<_>) =
-        volumes.into_iter().partition(|volume| volume.class().is_some());
+    let (to_cut, others): (Vec<_>, Vec<_>) = volumes
+        .into_iter()
+        .partition(|volume| volume.class().is_some());
     cut.ready = others;
     if to_cut.is_empty() {
         return cut;
@@ -238,23 +239,28 @@ pub(super) async fn copy_for_movers(
     volume: &Moving,
 ) -> Result<Usable, String> {
     let (name, namespace) = (volume.name(), &*volume.claim().namespace);
-    let found = wait(saving, USABLE_MAX, "the snapshot cannot be used", async || {
-        let found = cluster.find(Kind::Snapshot, Some(namespace), name).await?;
-        let bound = look(found.as_ref(), |snapshot| {
-            let status = &snapshot.data["status"];
-            let content = status["boundVolumeSnapshotContentName"].as_str()?;
-            (status["readyToUse"] == true).then(|| content.to_owned())
-        });
-        let content = match bound {
-            Look::Ready(content) => content,
-            Look::NotYet(why) => return Ok(Look::NotYet(why)),
-        };
-        let content = cluster.find(Kind::Content, None, &content).await?;
-        Ok(look(content.as_ref(), |content| {
-            let handle = content.data["status"]["snapshotHandle"].as_str();
-            handle.map(|handle| (content.clone(), handle.to_owned()))
-        }))
-    });
+    let found = wait(
+        saving,
+        USABLE_MAX,
+        "the snapshot cannot be used",
+        async || {
+            let found = cluster.find(Kind::Snapshot, Some(namespace), name).await?;
+            let bound = look(found.as_ref(), |snapshot| {
+                let status = &snapshot.data["status"];
+                let content = status["boundVolumeSnapshotContentName"].as_str()?;
+                (status["readyToUse"] == true).then(|| content.to_owned())
+            });
+            let content = match bound {
+                Look::Ready(content) => content,
+                Look::NotYet(why) => return Ok(Look::NotYet(why)),
+            };
+            let content = cluster.find(Kind::Content, None, &content).await?;
+            Ok(look(content.as_ref(), |content| {
+                let handle = content.data["status"]["snapshotHandle"].as_str();
+                handle.map(|handle| (content.clone(), handle.to_owned()))
+            }))
+        },
+    );
     let (content, handle) = found.await?;
     let words = |error: Error| sentence(&error, None);
     let made = make_copy(saving, cluster, volume, &content, &handle).await;
