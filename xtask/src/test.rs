@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use lifebuoy_testkit::Tool;
+use lifebuoy_testkit::namespace;
 use lifebuoy_testkit::python::ensure_python;
 use lifebuoy_testkit::tools::{self, workspace_root};
 
@@ -38,6 +39,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let start = Instant::now();
     println!("== the programs of the test clusters");
     tools::ensure(&Tool::ALL, &|line| println!("{line}"))?;
+    match namespace::missing() {
+        None => tools::ensure(&Tool::NODE, &|line| println!("{line}")).map(drop)?,
+        Some(missing) => println!("without the tests on a real node: {missing}"),
+    }
     ensure_python(&|line| println!("{line}"))?;
     let tools_ready = start.elapsed();
 
