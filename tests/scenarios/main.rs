@@ -7,7 +7,6 @@
 )]
 
 mod a_backup_is_one_instant;
-mod a_pod_runs_on_a_real_node;
 mod a_schedule_takes_backups;
 mod a_stolen_writer_key_destroys_nothing;
 mod a_store_creates_atomically;

@@ -57,9 +57,12 @@ pub struct DriverOptions {
     pub node: String,
     /// Where everything is kept; what an earlier driver left there is used.
     pub folder: PathBuf,
-    /// The socket that the kubelet and the sidecars talk to.
+    /// The socket that the kubelet and the sidecars talk to. Its file's name
+    /// has an `@`: a kubelet sends the path as the host that it asks for, and
+    /// only what looks like a user before a host may hold escaped slashes.
     pub socket: PathBuf,
-    /// The socket at which a kubelet finds it, below its `plugins_registry/`.
+    /// The socket at which a kubelet finds it, below its `plugins_registry/`;
+    /// with such a name too.
     pub registration: Option<PathBuf>,
 }
 

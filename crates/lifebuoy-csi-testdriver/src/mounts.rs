@@ -122,20 +122,14 @@ struct LoopDevice {
 }
 
 fn devices(disk: &Path) -> Result<Vec<LoopDevice>, StorageError> {
-    let words = [
-        "--noheadings",
-        "--raw",
-        "--output",
-        "NAME,RO",
-        "--associated",
-    ];
+    let words = ["--noheadings", "--output", "NAME,RO", "--associated"];
     let words = words.iter().map(AsRef::as_ref).chain([disk.as_os_str()]);
     let listed = run("losetup", words)?;
     let device = |line: &str| {
-        let (path, readonly) = line.split_once(' ')?;
+        let mut words = line.split_whitespace();
         Some(LoopDevice {
-            path: path.to_owned(),
-            readonly: readonly.trim() == "1",
+            path: words.next()?.to_owned(),
+            readonly: words.next()? == "1",
         })
     };
     Ok(listed.lines().filter_map(device).collect())

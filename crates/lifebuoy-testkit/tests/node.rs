@@ -1,8 +1,8 @@
 //! The node of the testkit, tried on itself. These tests need root.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -101,22 +101,28 @@ fn a_killed_run_leaves_nothing_behind_after_the_next_one() -> Result<()> {
         "{}",
         loop_devices()?
     );
-    ensure!(!Path::new(VICTIM_GROUP).exists(), "a control group is left");
+    ensure!(!victim_group().exists(), "a control group is left");
     Ok(())
 }
 
-const VICTIM_GROUP: &str = "/sys/fs/cgroup/pids/lifebuoy-test-nodes/victim";
+/// A control group of the victim, in one of the hierarchies.
+fn victim_group() -> PathBuf {
+    let (one, several) = (
+        Path::new("/sys/fs/cgroup"),
+        Path::new("/sys/fs/cgroup/pids"),
+    );
+    let hierarchy = if several.exists() { several } else { one };
+    hierarchy.join("lifebuoy-test-nodes/victim")
+}
 
 fn kill_a_run() -> Result<()> {
     let mut directory = TestDirectory::new("victim")?;
-    let mut victim = Command::new(std::env::current_exe()?)
-        .args([
-            "a_killed_run_leaves_nothing_behind_after_the_next_one",
-            "--exact",
-        ])
-        .env(VICTIM_VARIABLE, directory.path())
-        .stdout(Stdio::null())
-        .spawn()?;
+    let test = "a_killed_run_leaves_nothing_behind_after_the_next_one";
+    let log = directory.path().join("victim.log");
+    let victim = ProcessSpec::new("victim", std::env::current_exe()?, log)
+        .args([test, "--exact"])
+        .env(VICTIM_VARIABLE, directory.path());
+    let mut victim = Process::spawn(victim)?;
     let ready = directory.path().join("ready");
     // Another run may be going on, and comes first.
     wait_for("the victim", Duration::from_secs(600), || ready.exists())?;
@@ -124,8 +130,7 @@ fn kill_a_run() -> Result<()> {
         loop_devices()?.contains(DISK_SUFFIX),
         "the victim has no disk"
     );
-    victim.kill()?;
-    victim.wait()?;
+    victim.kill();
     wait_for(
         "the end of all processes inside",
         Duration::from_secs(10),
@@ -138,10 +143,12 @@ fn kill_a_run() -> Result<()> {
 /// Leaves what a node leaves: a process without a parent, a volume's loop
 /// device with the kubelet's over it, a control group.
 fn be_the_victim(folder: &Path) -> Result<()> {
+    let group = victim_group();
+    let group = group.display();
     let script = format!(
         "set -e
          sleep {VICTIM_SLEEP} &
-         mkdir -p {VICTIM_GROUP} && echo $! > {VICTIM_GROUP}/cgroup.procs
+         mkdir -p {group} && echo $! > {group}/cgroup.procs
          truncate -s 10M /run/node/{DISK_SUFFIX}
          device=$(losetup --find --show /run/node/{DISK_SUFFIX})
          touch /run/published && mount --bind $device /run/published

@@ -5,17 +5,16 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
+
+use super::leftovers::{GONE_LIMIT, GONE_POLL};
 
 const ROOT: &str = "/sys/fs/cgroup";
 const OURS: &str = "lifebuoy-test-nodes";
 /// Lists what a group may hand on to those below it (version 2).
 const CONTROLLERS: &str = "cgroup.controllers";
-/// How long processes that were killed may take to be gone.
-const GONE_LIMIT: Duration = Duration::from_secs(20);
-const GONE_POLL: Duration = Duration::from_millis(50);
 
 /// The group below which the pods of a node are.
 pub(crate) fn of_node(name: &str) -> String {

@@ -3,19 +3,35 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use lifebuoy_csi_testdriver::DISK_SUFFIX;
 
 use super::{command, control_groups};
 
+/// How long processes that were killed may take to be gone.
+pub(super) const GONE_LIMIT: Duration = Duration::from_secs(20);
+pub(super) const GONE_POLL: Duration = Duration::from_millis(50);
+
 pub(super) fn remove() -> Result<()> {
     control_groups::remove()?;
-    for device in ours(&loop_devices()?) {
-        command("losetup", ["--detach", &device])
-            .with_context(|| format!("{device} is left over from an earlier run"))?;
+    let started = Instant::now();
+    loop {
+        let left = ours(&loop_devices()?);
+        let Some(device) = left.first() else {
+            return Ok(());
+        };
+        // One that is in use goes when its last user has: then this fails, and
+        // the next look finds it gone.
+        let detached = command("losetup", ["--detach", device]);
+        if started.elapsed() > GONE_LIMIT {
+            detached?;
+            bail!("{device} is left over from an earlier run, and in use");
+        }
+        thread::sleep(GONE_POLL);
     }
-    Ok(())
 }
 
 /// A loop device, and what is below it.
@@ -31,16 +47,16 @@ struct LoopDevice {
 
 fn loop_devices() -> Result<Vec<LoopDevice>> {
     let columns = "NAME,BACK-MAJ:MIN,BACK-INO,BACK-FILE";
-    let words = ["--list", "--noheadings", "--raw", "--output", columns];
+    let words = ["--list", "--noheadings", "--output", columns];
     let listed = command("losetup", words)?;
     Ok(listed.lines().filter_map(parse).collect())
 }
 
 fn parse(line: &str) -> Option<LoopDevice> {
-    let mut words = line.splitn(4, ' ');
+    let mut words = line.split_whitespace();
     let path = words.next()?.to_owned();
     let file = (words.next()?.to_owned(), words.next()?.parse().ok()?);
-    let name = words.next().unwrap_or_default().to_owned();
+    let name = words.collect::<Vec<_>>().join(" ");
     let own = fs::metadata(&path).ok();
     let node = own.map_or_else(Default::default, |own| (device(own.dev()), own.ino()));
     Some(LoopDevice {
@@ -94,8 +110,8 @@ mod tests {
 
     #[test]
     fn a_listed_device_is_read() {
-        let parsed = parse("/dev/loop1048575 0:6 94 /").unwrap();
+        let parsed = parse("/dev/loop1048575        0:6         94 /a disk (deleted)").unwrap();
         assert_eq!(parsed.file, ("0:6".to_owned(), 94));
-        assert_eq!(parsed.name, "/");
+        assert_eq!(parsed.name, "/a disk (deleted)");
     }
 }

@@ -41,12 +41,12 @@ impl NodeStorage {
         define_snapshots(plane).await?;
         apply_yaml(&plane.admin(), &classes(class, &driver)).await?;
         let root = node.kubelet_root();
-        let socket = root.join("plugins").join(&driver).join("csi.sock");
+        let socket = root.join(format!("plugins/{driver}/csi@{driver}.sock"));
         let options = DriverOptions {
             node: node.name().to_owned(),
             folder: node.folder().join("storage"),
             socket: socket.clone(),
-            registration: Some(root.join(format!("plugins_registry/{driver}-reg.sock"))),
+            registration: Some(root.join(format!("plugins_registry/registration@{driver}.sock"))),
             name: driver,
         };
         let driver = Driver::serve(options).await?;
@@ -128,7 +128,9 @@ fn start_sidecars(
         // One node has everything.
         .arg("--feature-gates=Topology=false")
         .env("NODE_NAME", &place.name);
-    let snapshotter = spec(Tool::CsiSnapshotter)?.arg(&address);
+    let snapshotter = spec(Tool::CsiSnapshotter)?
+        .arg(&address)
+        .arg("--feature-gates=CSIVolumeGroupSnapshot=false");
     let controller = spec(Tool::SnapshotController)?;
     [provisioner, snapshotter, controller]
         .into_iter()

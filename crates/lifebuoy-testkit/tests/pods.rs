@@ -1,19 +1,22 @@
 //! Pods on real nodes of two clusters, with volumes that keep what they write.
+//! Needs root.
 
 use std::fmt::Display;
+use std::future::Future;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Api, Client};
-use lifebuoy_scenarios::{SOON, kubectl, namespace, node_scenario};
 use lifebuoy_testkit::kubectl::CommandLine;
-use lifebuoy_testkit::namespace::Needs;
-use lifebuoy_testkit::node::images::BUSYBOX;
+use lifebuoy_testkit::namespace::{self, Needs};
+use lifebuoy_testkit::node::images::{self, Layer};
 use lifebuoy_testkit::sample::apply_yaml;
-use lifebuoy_testkit::{ControlPlane, ControlPlaneOptions, Node, NodeStorage, Tool};
+use lifebuoy_testkit::{ControlPlane, ControlPlaneOptions, Node, NodeStorage, S3Server, Tool};
 
+/// How long anything may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
 /// How often a pod or a claim is looked at.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -63,7 +66,7 @@ impl Mode {
 struct Cluster {
     // Fields drop in this order.
     storage: NodeStorage,
-    _node: Node,
+    node: Node,
     plane: ControlPlane,
     kubectl: CommandLine,
 }
@@ -74,9 +77,10 @@ impl Cluster {
         let node = Node::start(&plane).await?;
         let storage = NodeStorage::start(&plane, &node, class).await?;
         Ok(Self {
-            kubectl: kubectl(&plane).await?,
+            kubectl: CommandLine::kubectl(plane.kubeconfig(), plane.directory().join("home"))
+                .await?,
             storage,
-            _node: node,
+            node,
             plane,
         })
     }
@@ -108,7 +112,7 @@ spec:
   storageClassName: {class}
   volumeMode: {mode}
   accessModes: [ReadWriteOnce]
-  resources: {{requests: {{storage: 64Mi}}}}
+  resources: {{requests: {{storage: 1Gi}}}}
   {source}
 "
         );
@@ -118,6 +122,17 @@ spec:
 
     /// Starts a pod that has the claim's volume, and waits until it runs.
     async fn pod(&self, namespace: &str, claim: &str, mode: Mode) -> Result<String> {
+        self.pod_of(namespace, claim, mode, images::BUSYBOX).await
+    }
+
+    /// The same, of an image.
+    async fn pod_of(
+        &self,
+        namespace: &str,
+        claim: &str,
+        mode: Mode,
+        image: &str,
+    ) -> Result<String> {
         let (name, mount) = (format!("with-{claim}"), mode.mount());
         let yaml = format!(
             "
@@ -128,7 +143,7 @@ spec:
   terminationGracePeriodSeconds: 0
   containers:
   - name: main
-    image: {BUSYBOX}
+    image: {image}
     imagePullPolicy: Never
     command: [sleep, '3600']
     {mount}
@@ -210,8 +225,8 @@ spec: {{volumeSnapshotClassName: {class}, source: {{persistentVolumeClaimName: {
 async fn until(what: impl Display, is_so: impl AsyncFn() -> Result<bool>) -> Result<()> {
     let started = Instant::now();
     while !is_so().await? {
-        if started.elapsed() > SOON {
-            bail!("not within {} s: {what}", SOON.as_secs());
+        if started.elapsed() > LIMIT {
+            bail!("not within {} s: {what}", LIMIT.as_secs());
         }
         tokio::time::sleep(POLL).await;
     }
@@ -220,7 +235,9 @@ async fn until(what: impl Display, is_so: impl AsyncFn() -> Result<bool>) -> Res
 
 /// Writes, takes a snapshot, overwrites, and reads what the snapshot holds.
 async fn comes_back(cluster: &Cluster, mode: Mode) -> Result<()> {
-    let namespace = &namespace(&cluster.client(), "node").await?;
+    let namespace = &mode.name().to_lowercase();
+    let yaml = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}");
+    apply_yaml(&cluster.client(), &yaml).await?;
     cluster.claim(namespace, "first", mode, None).await?;
     let first = cluster.pod(namespace, "first", mode).await?;
     cluster.exec(namespace, &first, &mode.write("kept")).await?;
@@ -242,22 +259,78 @@ async fn comes_back(cluster: &Cluster, mode: Mode) -> Result<()> {
 }
 
 #[test]
-fn a_pod_runs_on_a_real_node_with_a_volume_that_is_snapshotted() {
+fn a_pod_runs_on_a_real_node_with_a_volume_that_is_snapshotted() -> Result<()> {
     let needs = Needs {
         tools: vec![Tool::Kubectl],
         ..Needs::default()
     };
-    node_scenario(&needs, async {
+    on_nodes(&needs, async {
         let (a, b) = tokio::try_join!(Cluster::start("a", "fast"), Cluster::start("b", "slow"))?;
         for cluster in [&a, &b] {
             let name = cluster.plane.name();
-            comes_back(cluster, Mode::Filesystem)
-                .await
-                .with_context(|| format!("a file system in {name}"))?;
-            comes_back(cluster, Mode::Block)
-                .await
-                .with_context(|| format!("a block device in {name}"))?;
+            for mode in [Mode::Filesystem, Mode::Block] {
+                comes_back(cluster, mode)
+                    .await
+                    .with_context(|| format!("{} in {name}", mode.name()))?;
+            }
         }
         Ok(())
-    });
+    })
+}
+
+#[test]
+fn databases_and_services_are_reached_on_a_real_node() -> Result<()> {
+    let needs = Needs {
+        tools: vec![Tool::Kubectl],
+        layers: vec![Layer::Databases],
+    };
+    on_nodes(&needs, async {
+        let mut cluster = Cluster::start("a", "fast").await?;
+        let folder = cluster.node.folder().to_owned();
+        cluster.node.import(&images::databases(&folder)?)?;
+        let s3 = S3Server::start(lifebuoy_testkit::directory::root().join("s3")).await?;
+        let namespace = "databases";
+        let yaml = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}");
+        apply_yaml(&cluster.client(), &yaml).await?;
+        cluster
+            .claim(namespace, "data", Mode::Filesystem, None)
+            .await?;
+        let pod = cluster
+            .pod_of(namespace, "data", Mode::Filesystem, images::DATABASES)
+            .await?;
+        let started = cluster.exec(namespace, &pod, START_DATABASES).await?;
+        ensure!(started.ends_with("42\nPONG\n"), "{started}");
+        // In place of curl, which is not in the image: any answer will do.
+        let (host, port) = s3
+            .endpoint()
+            .trim_start_matches("http://")
+            .split_once(':')
+            .map(|(host, port)| (host.to_owned(), port.to_owned()))
+            .context("an endpoint without a port")?;
+        for address in [
+            format!("{host}/{port}"),
+            "$KUBERNETES_SERVICE_HOST/443".to_owned(),
+        ] {
+            let connect = format!("exec bash -c \"exec 3<>/dev/tcp/{address}\"");
+            cluster.exec(namespace, &pod, &connect).await?;
+        }
+        Ok(())
+    })
+}
+
+/// Starts both databases and asks each for something. The volume belongs to
+/// PostgreSQL's user, as the pod's `fsGroup` would have it.
+const START_DATABASES: &str = "set -e
+    mkdir /data/pg && chown postgres /data/pg
+    su postgres -c 'initdb -D /data/pg && pg_ctl -w -D /data/pg -l /data/pg/log start' > /dev/null
+    redis-server --dir /data --daemonize yes > /dev/null
+    su postgres -c \"psql -tA -c 'select 6 * 7'\"
+    for i in 1 2 3 4 5 6 7 8 9; do redis-cli ping && exit 0; sleep 1; done";
+
+/// Runs a test on real nodes.
+fn on_nodes(needs: &Needs, story: impl Future<Output = Result<()>>) -> Result<()> {
+    namespace::test(needs, || {
+        let runtime = tokio::runtime::Runtime::new()?;
+        runtime.block_on(story)
+    })
 }
