@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::directory::TestDirectory;
+use crate::directory::{self, TestDirectory};
 use crate::node::images::{self, Layer};
 use crate::process::{Process, ProcessSpec};
 use crate::tools::{self, Tool, cache_folder};
@@ -33,6 +33,9 @@ pub use requirements::{in_ci, missing};
 
 /// Where it is set, this process is inside; it names the folder of the run.
 const FOLDER_VARIABLE: &str = "LIFEBUOY_NAMESPACE";
+/// Names the folder of a run, and in it that of the nodes' data.
+const RUN: &str = "namespace";
+const DATA: &str = "data";
 /// A run that takes longer than this hangs.
 const RUN_LIMIT: Duration = Duration::from_secs(3600);
 /// How much of a failed run's output its error quotes, in bytes.
@@ -126,8 +129,9 @@ fn run(program: &Path, arguments: &[OsString]) -> Result<()> {
     let lock = File::create(&lock).with_context(|| format!("cannot make {}", lock.display()))?;
     lock.lock().context("cannot wait for another run")?;
     leftovers::remove()?;
-    let mut directory = TestDirectory::new("namespace")?;
-    let data = directory.path().join("data");
+    remove_data_of_killed_runs()?;
+    let mut directory = TestDirectory::new(RUN)?;
+    let data = directory.path().join(DATA);
     fs::create_dir_all(&data)?;
     // A shell is the first process: it reaps those whose parents have ended.
     let spec = ProcessSpec::new("unshare", "unshare", directory.path().join("run.log"))
@@ -148,6 +152,25 @@ fn run(program: &Path, arguments: &[OsString]) -> Result<()> {
     }
     let logs = directory.path().display().to_string();
     outcome.with_context(|| format!("the test failed inside; all logs are in {logs}"))
+}
+
+/// Gigabytes of images, of which nobody reads the rest.
+fn remove_data_of_killed_runs() -> Result<()> {
+    if TestDirectory::keeps_everything() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(directory::root())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let data = entry.path().join(DATA);
+        let of_a_run = entry.file_name().to_string_lossy().contains(RUN);
+        if of_a_run && data.is_dir() {
+            fs::remove_dir_all(&data).context("cannot remove the data of a killed run")?;
+        }
+    }
+    Ok(())
 }
 
 fn end_of(mut process: Process) -> Result<()> {
@@ -181,7 +204,7 @@ fn set_up() -> Result<()> {
         )?;
     }
     fs::create_dir_all(NODES)?;
-    let data = folder.join("data");
+    let data = folder.join(DATA);
     command(
         "mount",
         ["--bind".as_ref(), data.as_os_str(), NODES.as_ref()],
