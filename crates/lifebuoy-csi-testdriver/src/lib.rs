@@ -88,6 +88,7 @@ pub enum DriverError {
 #[must_use = "dropping it stops the driver"]
 pub struct Driver {
     tasks: Vec<JoinHandle<()>>,
+    storage: Shared,
 }
 
 impl Driver {
@@ -106,7 +107,7 @@ impl Driver {
             }))
             .add_service(NodeServer::new(NodeService {
                 node: options.node.clone(),
-                storage,
+                storage: storage.clone(),
             }));
         let mut tasks = vec![serve(driver, &options.socket)?];
         if let Some(socket) = &options.registration {
@@ -115,7 +116,34 @@ impl Driver {
             ));
             tasks.push(serve(registration, socket)?);
         }
-        Ok(Self { tasks })
+        Ok(Self { tasks, storage })
+    }
+
+    /// Where the content of a volume is, by its handle: a directory, or the file
+    /// behind a device.
+    ///
+    /// # Errors
+    /// When there is no such volume.
+    pub fn content(&self, handle: &str) -> Result<PathBuf, StorageError> {
+        self.storage.lock().content(handle)
+    }
+
+    /// The names that Kubernetes gave the volumes that there are.
+    ///
+    /// # Errors
+    /// When the storage cannot be read.
+    pub fn volumes(&self) -> Result<Vec<String>, StorageError> {
+        let volumes = self.storage.lock().list_volumes()?;
+        Ok(volumes.into_iter().map(|volume| volume.name).collect())
+    }
+
+    /// The names that Kubernetes gave the snapshots that there are.
+    ///
+    /// # Errors
+    /// As [`Driver::volumes`].
+    pub fn snapshots(&self) -> Result<Vec<String>, StorageError> {
+        let snapshots = self.storage.lock().list_snapshots()?;
+        Ok(snapshots.into_iter().map(|one| one.name).collect())
     }
 }
 

@@ -278,14 +278,23 @@ impl Storage {
 
     /// All snapshots, by their ids.
     pub(crate) fn list_snapshots(&self) -> Result<Vec<Snapshot>, StorageError> {
-        let folder = self.snapshots();
-        let mut snapshots = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(at(&folder))? {
-            let name = entry.map_err(at(&folder))?.file_name();
-            snapshots.extend(find::<Snapshot>(&folder, &name.to_string_lossy())?);
-        }
+        let mut snapshots: Vec<Snapshot> = list(&self.snapshots())?;
         snapshots.sort_by(|one, other| one.id.cmp(&other.id));
         Ok(snapshots)
+    }
+
+    /// All volumes.
+    pub(crate) fn list_volumes(&self) -> Result<Vec<Volume>, StorageError> {
+        list(&self.volumes())
+    }
+
+    /// The directory or the file that a volume is.
+    pub(crate) fn content(&self, id: &str) -> Result<PathBuf, StorageError> {
+        let volume = self.volume(id)?;
+        Ok(match volume.kind {
+            Kind::Filesystem => self.tree(&volume),
+            Kind::Block => self.disk(&volume),
+        })
     }
 
     /// Removes a snapshot, if it is there.
@@ -309,6 +318,16 @@ fn find<T: DeserializeOwned>(folder: &Path, id: &str) -> Result<Option<T>, Stora
         Ok(record) => Ok(Some(record)),
         Err(source) => Err(StorageError::Record { path, source }),
     }
+}
+
+/// Reads the records of all that is in a folder.
+fn list<T: DeserializeOwned>(folder: &Path) -> Result<Vec<T>, StorageError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(at(folder))? {
+        let name = entry.map_err(at(folder))?.file_name();
+        found.extend(find(folder, &name.to_string_lossy())?);
+    }
+    Ok(found)
 }
 
 impl Volume {

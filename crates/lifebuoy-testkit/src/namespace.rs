@@ -29,7 +29,7 @@ use crate::node::images::{self, Layer};
 use crate::process::{Process, ProcessSpec};
 use crate::tools::{self, Tool, cache_folder};
 
-pub use requirements::{in_ci, missing};
+pub use requirements::{in_ci, install_missing, missing};
 
 /// Where it is set, this process is inside; it names the folder of the run.
 const FOLDER_VARIABLE: &str = "LIFEBUOY_NAMESPACE";

@@ -259,13 +259,14 @@ async fn comes_back(cluster: &Cluster, mode: Mode) -> Result<()> {
 }
 
 #[test]
-fn a_pod_runs_on_a_real_node_with_a_volume_that_is_snapshotted() -> Result<()> {
+fn pods_of_two_clusters_keep_snapshots_and_run_databases() -> Result<()> {
     let needs = Needs {
         tools: vec![Tool::Kubectl],
-        ..Needs::default()
+        layers: vec![Layer::Databases],
     };
     on_nodes(&needs, async {
-        let (a, b) = tokio::try_join!(Cluster::start("a", "fast"), Cluster::start("b", "slow"))?;
+        let (mut a, b) =
+            tokio::try_join!(Cluster::start("a", "fast"), Cluster::start("b", "slow"))?;
         for cluster in [&a, &b] {
             let name = cluster.plane.name();
             for mode in [Mode::Filesystem, Mode::Block] {
@@ -274,48 +275,34 @@ fn a_pod_runs_on_a_real_node_with_a_volume_that_is_snapshotted() -> Result<()> {
                     .with_context(|| format!("{} in {name}", mode.name()))?;
             }
         }
-        Ok(())
+        let folder = a.node.folder().to_owned();
+        a.node.import(&images::databases(&folder)?)?;
+        databases_and_services_are_reached(&a).await
     })
 }
 
-#[test]
-fn databases_and_services_are_reached_on_a_real_node() -> Result<()> {
-    let needs = Needs {
-        tools: vec![Tool::Kubectl],
-        layers: vec![Layer::Databases],
-    };
-    on_nodes(&needs, async {
-        let mut cluster = Cluster::start("a", "fast").await?;
-        let folder = cluster.node.folder().to_owned();
-        cluster.node.import(&images::databases(&folder)?)?;
-        let s3 = S3Server::start(lifebuoy_testkit::directory::root().join("s3")).await?;
-        let namespace = "databases";
-        let yaml = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}");
-        apply_yaml(&cluster.client(), &yaml).await?;
-        cluster
-            .claim(namespace, "data", Mode::Filesystem, None)
-            .await?;
-        let pod = cluster
-            .pod_of(namespace, "data", Mode::Filesystem, images::DATABASES)
-            .await?;
-        let started = cluster.exec(namespace, &pod, START_DATABASES).await?;
-        ensure!(started.ends_with("42\nPONG\n"), "{started}");
-        // In place of curl, which is not in the image: any answer will do.
-        let (host, port) = s3
-            .endpoint()
-            .trim_start_matches("http://")
-            .split_once(':')
-            .map(|(host, port)| (host.to_owned(), port.to_owned()))
-            .context("an endpoint without a port")?;
-        for address in [
-            format!("{host}/{port}"),
-            "$KUBERNETES_SERVICE_HOST/443".to_owned(),
-        ] {
-            let connect = format!("exec bash -c \"exec 3<>/dev/tcp/{address}\"");
-            cluster.exec(namespace, &pod, &connect).await?;
-        }
-        Ok(())
-    })
+/// Runs both databases in a pod, and reaches from there what pods are to reach.
+async fn databases_and_services_are_reached(cluster: &Cluster) -> Result<()> {
+    let s3 = S3Server::start(lifebuoy_testkit::directory::root().join("s3")).await?;
+    let namespace = "databases";
+    let yaml = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}");
+    apply_yaml(&cluster.client(), &yaml).await?;
+    cluster
+        .claim(namespace, "data", Mode::Filesystem, None)
+        .await?;
+    let pod = cluster
+        .pod_of(namespace, "data", Mode::Filesystem, images::DATABASES)
+        .await?;
+    let started = cluster.exec(namespace, &pod, START_DATABASES).await?;
+    ensure!(started.ends_with("42\nPONG\n"), "{started}");
+    // In place of curl, which is not in the image: any answer will do.
+    let endpoint = s3.endpoint();
+    let s3_address = endpoint.trim_start_matches("http://").replace(':', "/");
+    for address in [s3_address.as_str(), "$KUBERNETES_SERVICE_HOST/443"] {
+        let connect = format!("exec bash -c \"exec 3<>/dev/tcp/{address}\"");
+        cluster.exec(namespace, &pod, &connect).await?;
+    }
+    Ok(())
 }
 
 /// Starts both databases and asks each for something. The volume belongs to

@@ -45,6 +45,17 @@ fn hand_on(group: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Fails where this process may not make groups.
+pub(super) fn try_out() -> Result<()> {
+    let name = format!("{OURS}-trial-{}", std::process::id());
+    for hierarchy in hierarchies()? {
+        let group = hierarchy.join(&name);
+        let tried = fs::create_dir(&group).and_then(|()| fs::remove_dir(&group));
+        tried.with_context(|| format!("cannot make {}", group.display()))?;
+    }
+    Ok(())
+}
+
 /// Removes all groups of all nodes.
 pub(super) fn remove() -> Result<()> {
     for hierarchy in hierarchies()? {

@@ -46,6 +46,9 @@ pub enum Layer {
 }
 
 impl Layer {
+    /// All of them.
+    pub const ALL: [Layer; 3] = [Layer::Busybox, Layer::Databases, Layer::OperatorBase];
+
     fn name(self) -> &'static str {
         match self {
             Layer::Busybox => "busybox",

@@ -20,7 +20,7 @@ use crate::tools::{Tool, ToolPaths, ensure_async, snapshot_definitions};
 pub struct NodeStorage {
     // Fields drop in this order: those that ask before the one that answers.
     _sidecars: Vec<Process>,
-    _driver: Driver,
+    driver: Driver,
     class: String,
 }
 
@@ -52,7 +52,7 @@ impl NodeStorage {
         let driver = Driver::serve(options).await?;
         Ok(Self {
             _sidecars: start_sidecars(&tools, &node.place, plane.kubeconfig(), socket)?,
-            _driver: driver,
+            driver,
             class: class.to_owned(),
         })
     }
@@ -65,6 +65,31 @@ impl NodeStorage {
     /// The name of its driver.
     pub fn driver(&self) -> String {
         driver_name(&self.class)
+    }
+
+    /// Where the content of a volume is on this machine, by the handle that its
+    /// PersistentVolume has: a directory, or the file behind a device.
+    ///
+    /// # Errors
+    /// When there is no such volume.
+    pub fn content(&self, handle: &str) -> Result<PathBuf> {
+        Ok(self.driver.content(handle)?)
+    }
+
+    /// The names of the volumes that there are.
+    ///
+    /// # Errors
+    /// When the storage cannot be read.
+    pub fn volumes(&self) -> Result<Vec<String>> {
+        Ok(self.driver.volumes()?)
+    }
+
+    /// The names of the snapshots that there are, wanted by anybody or not.
+    ///
+    /// # Errors
+    /// As [`NodeStorage::volumes`].
+    pub fn snapshots(&self) -> Result<Vec<String>> {
+        Ok(self.driver.snapshots()?)
     }
 }
 
