@@ -40,7 +40,7 @@ pub const QUIESCE_REDIS: &str = "redis-cli bgsave
     redis-cli info persistence | grep rdb_last_bgsave_status:ok";
 
 /// The databases in a namespace.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Databases<'a> {
     /// The cluster.
     pub world: &'a NodeWorld,

@@ -368,7 +368,10 @@ pub async fn kubectl(cluster: &ControlPlane) -> Result<CommandLine> {
 }
 
 /// Installs the chart with Helm; starts nothing.
-pub(crate) async fn helm_install(cluster: &ControlPlane, options: &InstallationOptions) -> Result<()> {
+pub(crate) async fn helm_install(
+    cluster: &ControlPlane,
+    options: &InstallationOptions,
+) -> Result<()> {
     let mut args = vec![
         "upgrade".to_owned(),
         "--install".to_owned(),
