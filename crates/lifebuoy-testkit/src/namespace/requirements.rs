@@ -36,7 +36,7 @@ const ABILITIES: [(&str, &str); 4] = [
     ),
     (
         "bridges and pairs of interfaces",
-        "unshare --net sh -ec 'ip link add a type bridge; ip link add b type veth peer name c'",
+        "unshare --net sh -ec 'ip link add one type bridge; ip link add two type veth peer name three'",
     ),
     (
         "overlays",
