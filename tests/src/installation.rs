@@ -367,7 +367,11 @@ pub async fn kubectl(cluster: &ControlPlane) -> Result<CommandLine> {
     CommandLine::kubectl(cluster.kubeconfig(), cluster.directory().join("kubectl")).await
 }
 
-async fn helm_install(cluster: &ControlPlane, options: &InstallationOptions) -> Result<()> {
+/// Installs the chart with Helm; starts nothing.
+pub(crate) async fn helm_install(
+    cluster: &ControlPlane,
+    options: &InstallationOptions,
+) -> Result<()> {
     let mut args = vec![
         "upgrade".to_owned(),
         "--install".to_owned(),

@@ -4,11 +4,15 @@
 //! Never a scenario itself: those stand in `scenarios/`, one file a user story.
 
 mod application;
+mod databases;
 mod installation;
+mod node_world;
 mod requests;
 mod world;
 
 pub use application::*;
+pub use databases::*;
 pub use installation::*;
+pub use node_world::*;
 pub use requests::*;
 pub use world::*;

@@ -11,8 +11,8 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use lifebuoy_testkit::kubectl::CommandLine;
-use lifebuoy_testkit::tools::workspace_root;
-use lifebuoy_testkit::{S3Server, install_tls_provider};
+use lifebuoy_testkit::namespace::{self, Needs};
+use lifebuoy_testkit::{S3Server, directory, install_tls_provider};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
@@ -40,6 +40,17 @@ static SHARED: OnceCell<World> = OnceCell::const_new();
 /// When it fails; the message has the whole chain of causes.
 pub fn scenario(story: impl Future<Output = Result<()>>) {
     if let Err(error) = RUNTIME.block_on(story) {
+        panic!("{error:#}");
+    }
+}
+
+/// Runs a scenario on real nodes to its end, in namespaces of its own. Where
+/// that cannot be, it says so and passes; in CI it fails.
+///
+/// # Panics
+/// As [`scenario`].
+pub fn node_scenario(needs: &Needs, story: impl Future<Output = Result<()>>) {
+    if let Err(error) = namespace::test(needs, || RUNTIME.block_on(story)) {
         panic!("{error:#}");
     }
 }
@@ -113,8 +124,8 @@ impl World {
 /// # Errors
 /// When it cannot be started.
 pub async fn store(name: &str) -> Result<S3Server> {
-    let folder = format!("target/testkit/s3-{name}-{}", std::process::id());
-    S3Server::start(workspace_root().join(folder)).await
+    let folder = format!("s3-{name}-{}", std::process::id());
+    S3Server::start(directory::root().join(folder)).await
 }
 
 /// A name that no other scenario of this run has.

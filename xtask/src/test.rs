@@ -2,7 +2,8 @@
 //!
 //! Builds the programs of the test clusters and the binaries of lifebuoy, then
 //! runs every test of the workspace. It skips nothing silently: what Cargo
-//! does not run is not a test of this repository.
+//! does not run is not a test of this repository. As root on Debian it installs
+//! the packages that a real node needs; without root those tests are skipped.
 
 use std::process::Command;
 use std::time::Instant;
@@ -10,6 +11,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use lifebuoy_testkit::Tool;
+use lifebuoy_testkit::namespace;
+use lifebuoy_testkit::node::images::{self, Layer};
 use lifebuoy_testkit::python::ensure_python;
 use lifebuoy_testkit::tools::{self, workspace_root};
 
@@ -37,8 +40,20 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let start = Instant::now();
     println!("== the programs of the test clusters");
-    tools::ensure(&Tool::ALL, &|line| println!("{line}"))?;
-    ensure_python(&|line| println!("{line}"))?;
+    let say = |line: &str| println!("{line}");
+    match node_cannot_run(&say) {
+        None => {
+            tools::ensure(&[&Tool::ALL[..], &Tool::NODE].concat(), &say)?;
+            for layer in Layer::ALL {
+                images::ensure(layer, &say)?;
+            }
+        }
+        Some(why) => {
+            say(&format!("without the tests on a real node: {why}"));
+            tools::ensure(&Tool::ALL, &say)?;
+        }
+    }
+    ensure_python(&say)?;
     let tools_ready = start.elapsed();
 
     println!("== the binaries of lifebuoy");
@@ -59,6 +74,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Ok(())
         }
         Err(error) => Err(error.context("not every test passed")),
+    }
+}
+
+/// Why the tests on a real node will be skipped, or fail in CI: said before the
+/// others run. Installs what can be installed.
+fn node_cannot_run(say: &dyn Fn(&str)) -> Option<String> {
+    match namespace::install_missing(say) {
+        Ok(()) => namespace::missing(),
+        Err(error) => Some(format!("{error:#}")),
     }
 }
 

@@ -122,12 +122,7 @@ impl Parts {
         self.progress.stored(whole + before + in_part);
     }
 
-    fn put_somewhere(
-        &self,
-        runtime: &Handle,
-        kind: ChunkKind,
-        plain: &[u8],
-    ) -> Result<ChunkId> {
+    fn put_somewhere(&self, runtime: &Handle, kind: ChunkKind, plain: &[u8]) -> Result<ChunkId> {
         let compression = match kind {
             ChunkKind::Data => Compression::Quick,
             ChunkKind::Metadata => Compression::Small,

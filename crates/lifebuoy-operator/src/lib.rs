@@ -21,7 +21,11 @@ mod health;
 mod keeper;
 mod leader;
 mod metrics;
-#[allow(dead_code, reason = "Backups and VolumeRestores are about to use it")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "Backups and VolumeRestores are about to use it"
+)]
 mod mover;
 mod recovery_point;
 mod repository;

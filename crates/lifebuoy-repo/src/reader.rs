@@ -18,8 +18,9 @@ use crate::{
 /// Plain bytes of one window of an ordered read.
 const WINDOW_BYTES: usize = 2 * 1024 * 1024;
 const WINDOW_CHUNKS: usize = 1024;
-/// Windows that are read ahead: with gaps and encoded bytes at most 16 MiB.
-const WINDOWS_AHEAD: usize = 3;
+/// Windows that are read ahead, so that a store that takes its time to answer is kept
+/// busy. With gaps and encoded bytes at most 40 MiB, mostly half of that.
+const WINDOWS_AHEAD: usize = 8;
 /// Ranges of one window that are read at one time.
 const RANGES: usize = 6;
 /// A gap up to this is read along, instead of making another request.
@@ -110,7 +111,7 @@ impl Reader {
     }
 
     /// Many chunks, in this order, each with its own outcome. Reads ahead, with
-    /// neighbours in one request, and holds at most 16 MiB.
+    /// neighbours in one request, and holds at most 40 MiB.
     pub fn get_ordered(
         &self,
         ids: Vec<ChunkId>,

@@ -40,7 +40,7 @@ const FOREIGN_SCAN_MAX: usize = 1024;
 /// Chunks that are compressed at one time, however many cores there are.
 const CODERS_MAX: usize = 4;
 /// Packs that are in upload at one time, over all writers of one handle.
-const UPLOADS: usize = 2;
+const UPLOADS: usize = 4;
 
 /// An open repository. Clones share one handle, with one index and one bound
 /// on memory.

@@ -8,6 +8,7 @@ mod audit;
 mod components;
 mod credentials;
 mod kubeconfig;
+mod network;
 mod options;
 
 use std::fs;
@@ -176,7 +177,7 @@ impl ControlPlane {
         self.directory.path()
     }
 
-    /// `https://127.0.0.1:PORT`.
+    /// `https://127.0.0.1:PORT`; inside of a namespace, what pods take it for.
     pub fn url(&self) -> String {
         self.components.url()
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::namespace;
 use crate::tools::workspace_root;
 
 /// Set to anything, it keeps the folders of tests that pass too.
@@ -17,7 +18,8 @@ const KEEP_VARIABLE: &str = "LIFEBUOY_KEEP";
 /// How long the logs of a failed test stay.
 const LOGS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
-/// A folder `target/testkit/<test>-<pid>-<n>`.
+/// A folder `target/testkit/<test>-<pid>-<n>`; inside of a
+/// [namespace], below the folder of its run.
 ///
 /// A test that gets to its end says so with [`TestDirectory::passed`], and
 /// all of it goes. Dropped without that, the logs stay for a day; dropped in a
@@ -53,14 +55,16 @@ impl TestDirectory {
             Some(running) => format!("{}.{test}", running.replace("::", ".")),
             None => test.to_owned(),
         };
-        let root = target_folder().join("testkit");
-        if number == 1 {
+        let root = root();
+        if number == 1 && namespace::folder().is_none() {
             remove_old(&root);
         }
         let path = root.join(format!("{name}-{process}-{number}"));
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        let keep = std::env::var_os(KEEP_VARIABLE).is_some();
-        let fate = if keep { Fate::Kept } else { Fate::OnlyLogs };
+        let fate = match Self::keeps_everything() {
+            true => Fate::Kept,
+            false => Fate::OnlyLogs,
+        };
         Ok(Self { path, fate })
     }
 
@@ -81,6 +85,16 @@ impl TestDirectory {
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the user wants to see everything afterwards.
+    pub(crate) fn keeps_everything() -> bool {
+        std::env::var_os(KEEP_VARIABLE).is_some()
+    }
+
+    /// Dropping it leaves everything as it is.
+    pub(crate) fn keep(&mut self) {
+        self.fate = Fate::Kept;
     }
 
     /// Nobody will ask for the logs: dropping it removes all of it.
@@ -127,6 +141,12 @@ fn remove_old(root: &Path) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// Below which folder tests put what they make. Inside of a namespace, process
+/// ids say nothing, and each run has a folder of its own.
+pub fn root() -> PathBuf {
+    namespace::folder().unwrap_or_else(|| target_folder().join("testkit"))
 }
 
 fn target_folder() -> PathBuf {

@@ -2,7 +2,8 @@
 //!
 //! Everything here starts the components that users run (etcd,
 //! kube-apiserver, kube-controller-manager, kube-scheduler, kwok, versitygw)
-//! as child processes on loopback ports. It never talks to a cluster that it
+//! as child processes on loopback ports, and with root a real node, in
+//! namespaces of the test's own. It never talks to a cluster that it
 //! did not start, never reads the user's kubeconfig, and knows nothing of
 //! lifebuoy's engine: what it compares, it compares by its own eyes. It also
 //! finds Python for the reader that knows nothing of the engine either.
@@ -13,6 +14,8 @@ pub mod counting_proxy;
 pub mod directory;
 pub mod kubectl;
 pub mod load;
+pub mod namespace;
+pub mod node;
 pub mod oddities;
 mod ports;
 pub mod process;
@@ -24,6 +27,7 @@ pub mod tools;
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use counting_proxy::CountingProxy;
 pub use directory::TestDirectory;
+pub use node::{Node, NodeStorage};
 pub use process::{Process, ProcessSpec};
 pub use s3::{PolicedS3, S3Server};
 pub use tools::{Tool, ToolPaths};

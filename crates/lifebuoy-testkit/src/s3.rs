@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http::Request;
 
+use crate::namespace;
 use crate::ports;
 use crate::process::{Process, ProcessSpec};
 use crate::tools::{Tool, ToolPaths, ensure_async};
@@ -153,7 +154,7 @@ impl S3Server {
     }
 
     fn spec(&self) -> Result<ProcessSpec> {
-        let address = format!("127.0.0.1:{}", self.port);
+        let address = format!("{}:{}", namespace::address(), self.port);
         let program = self.tools.get(Tool::Versitygw)?;
         let mut spec = ProcessSpec::new("versitygw", program, self.log())
             .args(["--port", &address, "--quiet"])
@@ -210,9 +211,9 @@ impl S3Server {
         self.process = None;
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// `http://ADDRESS:PORT`, as everything that uses it reaches it.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}:{}", namespace::address(), self.port)
     }
 
     /// `s3://lifebuoy`, to which a prefix may be added.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -19,6 +19,8 @@ use crate::process::{Process, ProcessSpec};
 const ASSETS_VARIABLE: &str = "KUBEBUILDER_ASSETS";
 /// Overrides where built programs are kept.
 const CACHE_VARIABLE: &str = "LIFEBUOY_TOOLS_CACHE";
+/// Has the kinds of snapshots; its version is pinned with the controllers'.
+const SNAPSHOT_DEFINITIONS: &str = "github.com/kubernetes-csi/external-snapshotter/client/v8";
 /// How often a long build says that it is alive.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
 /// A build that takes longer than this hangs.
@@ -45,10 +47,20 @@ pub enum Tool {
     Kwok,
     /// The package manager that installs the chart.
     Helm,
+    /// What runs pods on a node.
+    Kubelet,
+    /// Makes volumes for claims.
+    CsiProvisioner,
+    /// Takes snapshots for their contents.
+    CsiSnapshotter,
+    /// Binds snapshots to their contents.
+    SnapshotController,
+    /// Says whether a CSI driver does what CSI says.
+    CsiSanity,
 }
 
 impl Tool {
-    /// Every tool, in the order of their build.
+    /// What every machine can run, in the order of their build.
     pub const ALL: [Tool; 8] = [
         Tool::Etcd,
         Tool::Versitygw,
@@ -69,6 +81,15 @@ impl Tool {
         Tool::KubeScheduler,
     ];
 
+    /// What a cluster with a real node needs on top of [`Tool::ALL`].
+    pub const NODE: [Tool; 5] = [
+        Tool::Kubelet,
+        Tool::CsiProvisioner,
+        Tool::CsiSnapshotter,
+        Tool::SnapshotController,
+        Tool::CsiSanity,
+    ];
+
     /// The name of the binary.
     pub fn binary(self) -> &'static str {
         match self {
@@ -80,6 +101,11 @@ impl Tool {
             Tool::Versitygw => "versitygw",
             Tool::Kwok => "kwok",
             Tool::Helm => "helm",
+            Tool::Kubelet => "kubelet",
+            Tool::CsiProvisioner => "csi-provisioner",
+            Tool::CsiSnapshotter => "csi-snapshotter",
+            Tool::SnapshotController => "snapshot-controller",
+            Tool::CsiSanity => "csi-sanity",
         }
     }
 
@@ -89,10 +115,14 @@ impl Tool {
             Tool::KubeApiserver
             | Tool::KubeControllerManager
             | Tool::KubeScheduler
-            | Tool::Kubectl => Module::Kubernetes,
+            | Tool::Kubectl
+            | Tool::Kubelet => Module::Kubernetes,
             Tool::Versitygw => Module::Versitygw,
             Tool::Kwok => Module::Kwok,
             Tool::Helm => Module::Helm,
+            Tool::CsiProvisioner => Module::ExternalProvisioner,
+            Tool::CsiSnapshotter | Tool::SnapshotController => Module::ExternalSnapshotter,
+            Tool::CsiSanity => Module::CsiTest,
         }
     }
 
@@ -106,6 +136,17 @@ impl Tool {
             Tool::Versitygw => "github.com/versity/versitygw/cmd/versitygw",
             Tool::Kwok => "sigs.k8s.io/kwok/cmd/kwok",
             Tool::Helm => "helm.sh/helm/v4/cmd/helm",
+            Tool::Kubelet => "k8s.io/kubernetes/cmd/kubelet",
+            Tool::CsiProvisioner => {
+                "github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner"
+            }
+            Tool::CsiSnapshotter => {
+                "github.com/kubernetes-csi/external-snapshotter/v8/cmd/csi-snapshotter"
+            }
+            Tool::SnapshotController => {
+                "github.com/kubernetes-csi/external-snapshotter/v8/cmd/snapshot-controller"
+            }
+            Tool::CsiSanity => "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity",
         }
     }
 
@@ -123,6 +164,9 @@ enum Module {
     Kubernetes,
     Kwok,
     Helm,
+    ExternalProvisioner,
+    ExternalSnapshotter,
+    CsiTest,
 }
 
 impl Module {
@@ -133,6 +177,9 @@ impl Module {
             Module::Kubernetes => "kubernetes",
             Module::Kwok => "kwok",
             Module::Helm => "helm",
+            Module::ExternalProvisioner => "external-provisioner",
+            Module::ExternalSnapshotter => "external-snapshotter",
+            Module::CsiTest => "csi-test",
         }
     }
 
@@ -143,6 +190,9 @@ impl Module {
             Module::Kubernetes => "about 8 min",
             Module::Kwok => "about 2 min",
             Module::Helm => "about 4 min",
+            Module::ExternalProvisioner => "about 2 min",
+            Module::ExternalSnapshotter => "about 3 min",
+            Module::CsiTest => "about 1 min",
         }
     }
 
@@ -238,6 +288,30 @@ pub async fn ensure_async(tools: &[Tool]) -> Result<ToolPaths> {
     tokio::task::spawn_blocking(move || ensure(&tools, &|line| tracing::info!("{line}")))
         .await
         .context("the build of the test programs panicked")?
+}
+
+/// The folder with the definitions of the snapshot kinds, of a pinned module.
+///
+/// # Errors
+/// When the module is not there and cannot be downloaded.
+pub fn snapshot_definitions() -> Result<PathBuf> {
+    #[derive(serde::Deserialize)]
+    struct Downloaded {
+        #[serde(rename = "Dir")]
+        folder: PathBuf,
+    }
+    let go = find_go(&std::env::var_os("PATH").unwrap_or_default())?;
+    let output = Command::new(go)
+        .args(["mod", "download", "-json", SNAPSHOT_DEFINITIONS])
+        .env("GOWORK", "off")
+        .current_dir(Module::ExternalSnapshotter.source())
+        .output()
+        .context("cannot run go")?;
+    let module: Downloaded = serde_json::from_slice(&output.stdout).with_context(|| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        format!("cannot have {SNAPSHOT_DEFINITIONS}: {said}")
+    })?;
+    Ok(module.folder.join("config/crd"))
 }
 
 fn kubebuilder_asset(tool: Tool) -> Option<PathBuf> {
@@ -380,7 +454,7 @@ mod tests {
 
     #[test]
     fn every_tool_has_a_pinned_module() {
-        for tool in Tool::ALL {
+        for tool in Tool::ALL.into_iter().chain(Tool::NODE) {
             let sums = fs::read_to_string(tool.module().source().join("go.sum")).unwrap();
             let repository: Vec<&str> = tool.package().split('/').take(2).collect();
             assert!(sums.contains(&repository.join("/")), "{tool:?}");

@@ -7,8 +7,8 @@ use k8s_openapi::{
     api::{
         batch::v1::{Job, JobSpec},
         core::v1::{
-            Affinity, Capabilities, Container, EnvVar, HostPathVolumeSource, KeyToPath, NodeAffinity,
-            NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
+            Affinity, Capabilities, Container, EnvVar, HostPathVolumeSource, KeyToPath,
+            NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
             PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec,
             ResourceRequirements, SELinuxOptions, SeccompProfile, SecretVolumeSource,
             SecurityContext, Toleration, Volume, VolumeDevice, VolumeMount,

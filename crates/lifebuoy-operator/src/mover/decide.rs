@@ -73,7 +73,10 @@ pub(super) fn stage(seen: &Seen) -> Stage {
     let Some(pod) = &seen.pod else {
         return Stage::NoPod;
     };
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     match phase {
         Some("Succeeded" | "Failed") => Stage::Ended,
         _ if pod.metadata.deletion_timestamp.is_some() => Stage::Terminating,
@@ -163,7 +166,9 @@ fn trouble(seen: &Seen) -> Option<String> {
 }
 
 fn own(statuses: Option<&[ContainerStatus]>) -> Option<&ContainerStatus> {
-    statuses?.iter().find(|status| status.name == MOVER_CONTAINER)
+    statuses?
+        .iter()
+        .find(|status| status.name == MOVER_CONTAINER)
 }
 
 fn words(reason: &str, message: Option<&str>) -> String {
@@ -303,10 +308,7 @@ mod tests {
             assert!(!message.contains("panicked"), "{message}");
         }
         let evicted = pod(json!({"phase": "Failed", "reason": "Evicted", "message": "disk"}));
-        assert_eq!(
-            lost(at(&evicted, 0)),
-            "the mover was lost: Evicted: disk"
-        );
+        assert_eq!(lost(at(&evicted, 0)), "the mover was lost: Evicted: disk");
     }
 
     #[test]
@@ -332,11 +334,18 @@ mod tests {
             "message": "0/3 nodes are available",
         });
         let pending = |status: Value, warning| {
-            seen(json!(null), json!({"metadata": {}, "status": status}), warning)
+            seen(
+                json!(null),
+                json!({"metadata": {}, "status": status}),
+                warning,
+            )
         };
         for (seen, expected) in [
             (
-                pending(json!({"phase": "Pending", "containerStatuses": [pulling]}), None),
+                pending(
+                    json!({"phase": "Pending", "containerStatuses": [pulling]}),
+                    None,
+                ),
                 "ImagePullBackOff: no such image",
             ),
             (
@@ -347,10 +356,16 @@ mod tests {
                 "FailedMount: timed out",
             ),
             (
-                pending(json!({"phase": "Pending", "conditions": [unscheduled]}), None),
+                pending(
+                    json!({"phase": "Pending", "conditions": [unscheduled]}),
+                    None,
+                ),
                 "Unschedulable: 0/3 nodes are available",
             ),
-            (pending(json!({"phase": "Pending"}), None), "its pod does not start"),
+            (
+                pending(json!({"phase": "Pending"}), None),
+                "its pod does not start",
+            ),
             (
                 seen(json!({}), json!(null), Some("FailedCreate: exceeded quota")),
                 "FailedCreate: exceeded quota",

@@ -24,9 +24,7 @@ use std::{
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use lifebuoy_api::{FOR_LABEL, SESSION_ANNOTATION};
-use lifebuoy_engine::volumes::{
-    MoverEnd, MoverProgress, MoverReport, MoverTask, job_name, settle,
-};
+use lifebuoy_engine::volumes::{MoverEnd, MoverProgress, MoverReport, MoverTask, job_name, settle};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 

@@ -50,11 +50,7 @@ impl<'a> Objects<'a> {
     }
 
     /// The Job of this name: the one that is there, or a new one.
-    pub(super) async fn ensure_job(
-        &self,
-        name: &str,
-        task: &MoverTask,
-    ) -> Result<Job, MoverError> {
+    pub(super) async fn ensure_job(&self, name: &str, task: &MoverTask) -> Result<Job, MoverError> {
         let made = job(&JobRequest {
             name,
             labels: &self.job.labels,
@@ -172,7 +168,11 @@ pub(super) async fn remove_jobs(
 }
 
 /// Deletes an object and what it owns, if it is there.
-pub(super) async fn remove<K>(api: &Api<K>, name: &str, what: &'static str) -> Result<(), MoverError>
+pub(super) async fn remove<K>(
+    api: &Api<K>,
+    name: &str,
+    what: &'static str,
+) -> Result<(), MoverError>
 where
     K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {

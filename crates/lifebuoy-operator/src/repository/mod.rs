@@ -12,7 +12,12 @@ use kube::{ResourceExt, core::DeserializeGuard, runtime::controller::Action};
 use lifebuoy_api::{self as api, ConditionType, Reason, find, is_true};
 
 pub(crate) use observe::name_conflict;
-pub(crate) use open::{OpenError, Repositories, access};
+#[allow(
+    unused_imports,
+    reason = "Backups and VolumeRestores are about to use it"
+)]
+pub(crate) use open::access;
+pub(crate) use open::{OpenError, Repositories};
 use status::Verdict;
 
 use crate::{

@@ -187,6 +187,7 @@ fn may_initialize(object: &api::Repository) -> bool {
 ///
 /// # Errors
 /// [`OpenError::Suspended`], [`OpenError::Secret`], [`OpenError::Kube`].
+#[allow(dead_code, reason = "Backups and VolumeRestores are about to use it")]
 pub(crate) async fn access(
     client: &Client,
     object: &api::Repository,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::network::Network;
 use super::options::ControlPlaneOptions;
 use super::{audit, credentials};
 use crate::ports;
@@ -20,12 +21,13 @@ const CONTROLLER_REQUESTS_PER_SECOND: u32 = 500;
 /// What happens to the fake nodes and their pods.
 const KWOK_STAGES: &str = include_str!("../../kwok/stages.yaml");
 
-/// The loopback ports of one control plane.
+/// Where the parts of one control plane listen: on loopback, all but the API
+/// server.
 #[derive(Clone, Debug)]
 pub(super) struct Ports {
     /// Clients and peers of each etcd.
     etcd: Vec<(u16, u16)>,
-    apiserver: u16,
+    network: Network,
     controllers: u16,
     scheduler: u16,
     kwok: u16,
@@ -39,7 +41,7 @@ impl Ports {
         }
         Ok(Self {
             etcd,
-            apiserver: ports::free()?,
+            network: Network::allocate()?,
             controllers: ports::free()?,
             scheduler: ports::free()?,
             kwok: ports::free()?,
@@ -75,7 +77,7 @@ impl Components {
     }
 
     pub(super) fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.ports.apiserver)
+        format!("https://{}", self.ports.network.apiserver)
     }
 
     pub(super) fn ca_file(&self) -> PathBuf {
@@ -119,12 +121,13 @@ impl Components {
 
     pub(super) fn start_apiserver(&self) -> Result<Process> {
         let folder = self.folder.display();
+        let network = &self.ports.network;
         let mut spec = self
             .spec(Tool::KubeApiserver)?
             .arg(format!("--etcd-servers={}", self.etcd_url(0)))
-            .arg("--bind-address=127.0.0.1")
-            .arg("--advertise-address=127.0.0.1")
-            .arg(format!("--secure-port={}", self.ports.apiserver))
+            .arg(format!("--bind-address={}", network.apiserver.ip()))
+            .arg(format!("--advertise-address={}", network.apiserver.ip()))
+            .arg(format!("--secure-port={}", network.apiserver.port()))
             .arg(format!("--cert-dir={folder}/certificates"))
             .arg(format!(
                 "--service-account-key-file={folder}/{}",
@@ -140,7 +143,7 @@ impl Components {
                 credentials::TOKENS
             ))
             .arg("--authorization-mode=Node,RBAC")
-            .arg("--service-cluster-ip-range=10.96.0.0/16")
+            .arg(format!("--service-cluster-ip-range={}", network.services))
             .arg("--allow-privileged")
             .arg("--endpoint-reconciler-type=none")
             .arg("--shutdown-delay-duration=0s")

@@ -158,9 +158,7 @@ impl MoverFlags {
             image_pull_policy: given(mover_image_pull_policy, defaults.image_pull_policy),
             service_account: given(mover_service_account, defaults.service_account),
             max_concurrent: usize::from(*max_concurrent_movers),
-            priority_class: mover_priority_class
-                .clone()
-                .filter(|name| !name.is_empty()),
+            priority_class: mover_priority_class.clone().filter(|name| !name.is_empty()),
             resources: value_of(mover_resources, defaults.resources),
             node_selector: value_of(mover_node_selector, defaults.node_selector),
             tolerations: value_of(mover_tolerations, defaults.tolerations),
@@ -172,9 +170,7 @@ impl MoverFlags {
 }
 
 fn value_of<T: Clone>(given: &Option<Json<T>>, default: T) -> T {
-    given
-        .as_ref()
-        .map_or(default, |Json(value)| value.clone())
+    given.as_ref().map_or(default, |Json(value)| value.clone())
 }
 
 #[cfg(test)]
@@ -223,7 +219,11 @@ mod tests {
 
     #[test]
     fn what_does_not_parse_is_refused() {
-        for wrong in ["--mover-resources=big", "--mover-tolerations={}", "--mover-limit-upload=1"] {
+        for wrong in [
+            "--mover-resources=big",
+            "--mover-tolerations={}",
+            "--mover-limit-upload=1",
+        ] {
             assert!(config(&[wrong]).is_err(), "{wrong}");
         }
     }

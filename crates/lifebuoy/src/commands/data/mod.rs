@@ -61,7 +61,10 @@ pub(crate) async fn save(args: &SaveData, terminal: Terminal) -> Result<Exit, Er
         label: summary.path.clone().into_bytes().into(),
     };
     let saved = loop {
-        let (summary, before) = (summary.clone(), before.as_ref().map(|one| one.snapshot.root));
+        let (summary, before) = (
+            summary.clone(),
+            before.as_ref().map(|one| one.snapshot.root),
+        );
         let saving = async {
             if args.device {
                 let changed = args.changed.as_deref().map(regions).transpose()?;

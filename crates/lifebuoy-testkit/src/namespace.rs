@@ -1,0 +1,241 @@
+//! Tests in namespaces of their own: where a real node runs.
+//!
+//! A kubelet, a containerd and their pods need root, and leave mounts, bridges
+//! and processes behind. So a test with a node runs this program once more,
+//! with a network, mount and process namespace of its own, and does its work
+//! there. When the first process of a namespace ends, in whichever way, the
+//! kernel ends all others, and with the last the mounts and bridges go. What
+//! outlives them even so (loop devices, control groups), [`leftovers`] removes:
+//! after the run, and before the next one for a run that was killed.
+//!
+//! One run at a time on a machine: a cluster with a node takes about 1 GB. The
+//! machine's own mounts, network and kernel settings are never changed.
+
+pub(crate) mod control_groups;
+mod leftovers;
+mod requirements;
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::directory::{self, TestDirectory};
+use crate::node::images::{self, Layer};
+use crate::process::{Process, ProcessSpec};
+use crate::tools::{self, Tool, cache_folder};
+
+pub use requirements::{in_ci, install_missing, missing};
+
+/// Where it is set, this process is inside; it names the folder of the run.
+const FOLDER_VARIABLE: &str = "LIFEBUOY_NAMESPACE";
+/// Names the folder of a run, and in it that of the nodes' data.
+const RUN: &str = "namespace";
+const DATA: &str = "data";
+/// A run that takes longer than this hangs.
+const RUN_LIMIT: Duration = Duration::from_secs(3600);
+/// How much of a failed run's output its error quotes, in bytes.
+const LOG_TAIL_BYTES: usize = 8000;
+/// The address at which pods reach what the test starts.
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 95, 0, 1);
+/// Where the data of nodes is found, under a path short enough for sockets.
+pub(crate) const NODES: &str = "/run/node";
+
+/// What the kubelet wants of the kernel. It would set it for the whole machine:
+/// so inside, files that say so cover the real ones.
+const KERNEL_SETTINGS: [(&str, &str); 6] = [
+    ("vm/overcommit_memory", "1"),
+    ("vm/panic_on_oom", "0"),
+    ("kernel/panic", "10"),
+    ("kernel/panic_on_oops", "1"),
+    ("kernel/keys/root_maxkeys", "1000000"),
+    ("kernel/keys/root_maxbytes", "25000000"),
+];
+
+/// What is made before a run, since inside there is no network to get it.
+#[derive(Clone, Debug, Default)]
+pub struct Needs {
+    /// Programs on top of those of a cluster with a node.
+    pub tools: Vec<Tool>,
+    /// What images are made of.
+    pub layers: Vec<Layer>,
+}
+
+/// Runs a test inside namespaces of its own. Called by the test itself, and
+/// once more by itself inside: it finds it by the name of its thread.
+///
+/// Where the machine cannot run a node, the test passes with a line that says
+/// what is missing; it fails in CI.
+///
+/// # Errors
+/// When the test fails; the text has the end of its output.
+pub fn test(needs: &Needs, story: impl FnOnce() -> Result<()>) -> Result<()> {
+    if is_inside() {
+        set_up()?;
+        return story();
+    }
+    let name = std::thread::current()
+        .name()
+        .context("a test without a name cannot be found inside")?
+        .to_owned();
+    if let Some(missing) = missing() {
+        ensure!(!in_ci(), "{name} cannot run: {missing}");
+        requirements::say_skipped(&name, &missing);
+        return Ok(());
+    }
+    prepare(needs)?;
+    let program = std::env::current_exe()?;
+    let arguments = ["--exact", &name, "--nocapture"];
+    run(&program, &arguments.map(OsString::from))
+}
+
+/// Whether this process is inside.
+pub fn is_inside() -> bool {
+    folder().is_some()
+}
+
+/// The folder of the run, if this process is inside one.
+pub(crate) fn folder() -> Option<PathBuf> {
+    std::env::var_os(FOLDER_VARIABLE).map(PathBuf::from)
+}
+
+/// The address on which what this process starts is reached by its clients:
+/// inside, by pods too.
+pub fn address() -> Ipv4Addr {
+    match folder() {
+        Some(_) => HOST,
+        None => Ipv4Addr::LOCALHOST,
+    }
+}
+
+fn prepare(needs: &Needs) -> Result<()> {
+    let progress = |line: &str| tracing::info!("{line}");
+    let tools = [&Tool::CLUSTER[..], &Tool::NODE, &needs.tools].concat();
+    tools::ensure(&tools, &progress)?;
+    tools::snapshot_definitions()?;
+    for layer in [Layer::Busybox].iter().chain(&needs.layers) {
+        images::ensure(*layer, &progress)?;
+    }
+    Ok(())
+}
+
+/// Runs a program inside, to its end.
+fn run(program: &Path, arguments: &[OsString]) -> Result<()> {
+    let lock = cache_folder()?.join("namespace.lock");
+    let lock = File::create(&lock).with_context(|| format!("cannot make {}", lock.display()))?;
+    lock.lock().context("cannot wait for another run")?;
+    leftovers::remove()?;
+    remove_data_of_killed_runs()?;
+    let mut directory = TestDirectory::new(RUN)?;
+    let data = directory.path().join(DATA);
+    fs::create_dir_all(&data)?;
+    // A shell is the first process: it reaps those whose parents have ended.
+    let spec = ProcessSpec::new("unshare", "unshare", directory.path().join("run.log"))
+        .args(["--mount", "--net", "--pid", "--fork", "--kill-child"])
+        .args(["--mount-proc", "--propagation", "private"])
+        .args(["sh", "-c", "\"$@\"; exit $?", "sh"])
+        .arg(program)
+        .args(arguments)
+        .env(FOLDER_VARIABLE, directory.path());
+    let outcome = end_of(Process::spawn(spec)?);
+    leftovers::remove()?;
+    if !TestDirectory::keeps_everything() {
+        fs::remove_dir_all(&data).context("cannot remove the data of the nodes")?;
+    }
+    match outcome {
+        Ok(()) => directory.passed(),
+        Err(_) => directory.keep(),
+    }
+    let logs = directory.path().display().to_string();
+    outcome.with_context(|| format!("the test failed inside; all logs are in {logs}"))
+}
+
+/// Gigabytes of images, of which nobody reads the rest.
+fn remove_data_of_killed_runs() -> Result<()> {
+    if TestDirectory::keeps_everything() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(directory::root())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let data = entry.path().join(DATA);
+        let of_a_run = entry.file_name().to_string_lossy().contains(RUN);
+        if of_a_run && data.is_dir() {
+            fs::remove_dir_all(&data).context("cannot remove the data of a killed run")?;
+        }
+    }
+    Ok(())
+}
+
+fn end_of(mut process: Process) -> Result<()> {
+    let status: Option<ExitStatus> = process.wait_for(RUN_LIMIT)?;
+    process.kill();
+    let tail = process.log_tail(LOG_TAIL_BYTES);
+    match status {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => bail!("{status}:\n{tail}"),
+        None => bail!("not at its end after {} s:\n{tail}", RUN_LIMIT.as_secs()),
+    }
+}
+
+/// Makes the namespaces habitable. The test's first step inside.
+fn set_up() -> Result<()> {
+    let folder = folder().context("not inside")?;
+    // Pods may ask for mounts that follow those of the node.
+    command("mount", ["--make-rshared", "/"])?;
+    // State that programs keep at fixed places: sockets, logs, addresses.
+    fs::create_dir_all("/var/lib/cni")?;
+    for place in ["/run", "/var/log", "/var/lib/cni"] {
+        command("mount", ["-t", "tmpfs", "-o", "mode=0755", "tmpfs", place])?;
+    }
+    for (setting, value) in KERNEL_SETTINGS {
+        let says = Path::new("/run").join(setting.replace('/', "-"));
+        fs::write(&says, format!("{value}\n"))?;
+        let covered = Path::new("/proc/sys").join(setting);
+        command(
+            "mount",
+            ["--bind".as_ref(), says.as_os_str(), covered.as_os_str()],
+        )?;
+    }
+    fs::create_dir_all(NODES)?;
+    let data = folder.join(DATA);
+    command(
+        "mount",
+        ["--bind".as_ref(), data.as_os_str(), NODES.as_ref()],
+    )?;
+    command("ip", ["link", "set", "lo", "up"])?;
+    add_address(HOST)
+}
+
+/// Gives this network namespace one more address of its own.
+pub(crate) fn add_address(address: Ipv4Addr) -> Result<()> {
+    command(
+        "ip",
+        ["address", "add", &format!("{address}/32"), "dev", "lo"],
+    )?;
+    Ok(())
+}
+
+/// Runs a tool of the machine to its end and gives what it printed. Blocks.
+pub(crate) fn command<A: AsRef<std::ffi::OsStr>>(
+    program: &str,
+    arguments: impl IntoIterator<Item = A>,
+) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {program}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

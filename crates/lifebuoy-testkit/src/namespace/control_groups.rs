@@ -1,0 +1,95 @@
+//! The control groups of nodes, all below one that is the testkit's: in each
+//! hierarchy, be it one (version 2), or one for each controller (version 1).
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use super::leftovers::{GONE_LIMIT, GONE_POLL};
+
+const ROOT: &str = "/sys/fs/cgroup";
+const OURS: &str = "lifebuoy-test-nodes";
+/// Lists what a group may hand on to those below it (version 2).
+const CONTROLLERS: &str = "cgroup.controllers";
+
+/// The group below which the pods of a node are.
+pub(crate) fn of_node(name: &str) -> String {
+    format!("{OURS}/{name}")
+}
+
+/// Makes the group of a node, which its kubelet wants to find.
+pub(crate) fn make(name: &str) -> Result<()> {
+    for hierarchy in hierarchies()? {
+        for group in [OURS.to_owned(), of_node(name)] {
+            let group = hierarchy.join(group);
+            fs::create_dir_all(&group).with_context(|| format!("cannot make {group:?}"))?;
+            hand_on(&group)?;
+        }
+    }
+    Ok(())
+}
+
+fn hand_on(group: &Path) -> Result<()> {
+    let controllers = fs::read_to_string(group.join(CONTROLLERS)).unwrap_or_default();
+    for controller in controllers.split_whitespace() {
+        fs::write(
+            group.join("cgroup.subtree_control"),
+            format!("+{controller}"),
+        )
+        .with_context(|| format!("{group:?} cannot hand on {controller}"))?;
+    }
+    Ok(())
+}
+
+/// Fails where this process may not make groups.
+pub(super) fn try_out() -> Result<()> {
+    let name = format!("{OURS}-trial-{}", std::process::id());
+    for hierarchy in hierarchies()? {
+        let group = hierarchy.join(&name);
+        let tried = fs::create_dir(&group).and_then(|()| fs::remove_dir(&group));
+        tried.with_context(|| format!("cannot make {}", group.display()))?;
+    }
+    Ok(())
+}
+
+/// Removes all groups of all nodes.
+pub(super) fn remove() -> Result<()> {
+    for hierarchy in hierarchies()? {
+        remove_group(&hierarchy.join(OURS))?;
+    }
+    Ok(())
+}
+
+/// Where hierarchies are mounted. Some are found twice, under the names of
+/// several controllers.
+fn hierarchies() -> Result<Vec<PathBuf>> {
+    let root = Path::new(ROOT);
+    if root.join(CONTROLLERS).exists() {
+        return Ok(vec![root.to_owned()]);
+    }
+    let entries = fs::read_dir(root).context("cannot list the control groups")?;
+    entries.map(|entry| Ok(entry?.path())).collect()
+}
+
+fn remove_group(group: &Path) -> Result<()> {
+    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_group(&entry.path())?;
+        }
+    }
+    let started = Instant::now();
+    loop {
+        match fs::remove_dir(group) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(_) if started.elapsed() < GONE_LIMIT => thread::sleep(GONE_POLL),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot remove {group:?}"));
+            }
+        }
+    }
+}
