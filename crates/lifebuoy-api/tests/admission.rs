@@ -617,6 +617,18 @@ async fn requests_do_not_change(client: &Client) -> Result<()> {
     }
     ensure!(put_spec(client, &path, json!({"cancel": true})).await? == "");
 
+    let claim = json!({"namespace": "shop", "name": "data"});
+    let spec = json!({
+        "repository": "main", "snapshot": "0".repeat(32), "volume": claim, "claim": claim,
+        "restore": {"name": "fixed", "uid": "u"},
+    });
+    post(client, &object("VolumeRestore", "fixed", &spec), false)
+        .await
+        .map_err(anyhow::Error::msg)?;
+    let path = self::path("VolumeRestore", Some("fixed"));
+    let said = put_spec(client, &path, json!({"repository": "other"})).await?;
+    ensure!(said.contains("a VolumeRestore is immutable"), "{said}");
+
     let point = json!({
         "repository": "main", "snapshot": "0".repeat(32), "backup": "b",
         "cluster": {"name": "a", "uid": "u"}, "takenAt": "2026-11-23T23:00:00Z",

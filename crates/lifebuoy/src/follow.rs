@@ -59,6 +59,19 @@ impl Request for Restore {
 
     fn progress(&self) -> (String, i64, i64) {
         let status = self.status.clone().unwrap_or_default();
+        // When all objects are written, the volumes may still be filled.
+        if let Some(volumes) = &status.volumes
+            && status.counts.done >= status.counts.planned
+            && volumes.done + volumes.failed < volumes.total
+        {
+            let text = format!(
+                "{}, {} of {} volumes, bytes",
+                phase(&status.phase),
+                volumes.done,
+                volumes.total
+            );
+            return (text, volumes.bytes, volumes.bytes_total);
+        }
         let text = format!("{}, objects", phase(&status.phase));
         (text, status.counts.done, status.counts.planned)
     }

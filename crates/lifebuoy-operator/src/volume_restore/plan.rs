@@ -178,12 +178,18 @@ fn misplaced(seen: &Seen) -> bool {
     seen.class == Class::FirstPod && between.volume.is_none() && between.node != claim.node
 }
 
+/// Whether there is something to lose.
+fn has_volume(seen: &Seen) -> bool {
+    let between = seen.between.as_ref();
+    between.is_some_and(|between| between.volume.is_some())
+}
+
 fn of_claim(seen: &Seen, status: &VolumeRestoreStatus, claim: &Claim) -> Step {
     if status.filled_time.is_some() {
         return when_filled(seen, claim);
     }
     match seen.class {
-        Class::FirstPod if claim.node.is_none() => {
+        Class::FirstPod if claim.node.is_none() && !has_volume(seen) => {
             if let Some(between) = &seen.between
                 && !between.deleted
             {
@@ -570,6 +576,22 @@ mod tests {
                     };
                 },
                 "Stop",
+            ),
+            (
+                "the scheduler takes its word back",
+                |s, _| {
+                    first_pod(s, None);
+                    s.between = Some(unbound(Some("n1")));
+                },
+                "MakeAnew { other_node: false }",
+            ),
+            (
+                "the scheduler takes its word back too late",
+                |s, _| {
+                    first_pod(s, None);
+                    s.between = Some(between());
+                },
+                "Fill",
             ),
             (
                 "a volume that is there stays where it is",

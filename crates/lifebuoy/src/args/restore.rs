@@ -60,7 +60,8 @@ pub(crate) struct RestoreRequest {
     #[arg(long, value_name = "POLICY")]
     pub(crate) existing: Option<ExistingArg>,
 
-    /// What happens to claims whose data was not saved. Withhold unless given.
+    /// What happens to claims whose data was not saved, and whether the others are filled.
+    /// Withhold unless given.
     #[arg(long, value_name = "POLICY")]
     pub(crate) volumes: Option<RestoreVolumeArg>,
 
@@ -133,12 +134,15 @@ impl From<ExistingArg> for ExistingPolicy {
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 #[value(rename_all = "PascalCase")]
 pub(crate) enum RestoreVolumeArg {
-    /// The claims are withheld, and everything that mounts them.
+    /// Claims with data are filled; others are withheld, and everything that mounts them.
     #[value(alias = "withhold")]
     Withhold,
-    /// The claims are created empty.
+    /// Claims with data are filled; others are created empty.
     #[value(alias = "empty")]
     Empty,
+    /// All claims are created empty.
+    #[value(alias = "skip")]
+    Skip,
 }
 
 impl From<RestoreVolumeArg> for RestoreVolumePolicy {
@@ -146,6 +150,7 @@ impl From<RestoreVolumeArg> for RestoreVolumePolicy {
         match given {
             RestoreVolumeArg::Withhold => Self::Withhold,
             RestoreVolumeArg::Empty => Self::Empty,
+            RestoreVolumeArg::Skip => Self::Skip,
         }
     }
 }

@@ -2,8 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
-use lifebuoy_api::{Restore, RestoreCounts, RestoreSource};
-use lifebuoy_engine::restore::{Plan, report::Report};
+use lifebuoy_api::{Restore, RestoreCounts, RestoreSource, RestoreVolumes};
+use lifebuoy_engine::{
+    restore::{Plan, report::Report},
+    volumes::Size,
+};
 use serde_json::{Value, json};
 
 use super::{backup::took, bounded, data};
@@ -335,9 +338,27 @@ fn describe(restore: &Restore) -> Description {
                 counts.failed
             ),
         )
+        .maybe("Volumes", status.volumes.as_ref().map(volumes))
         .conditions(&status.conditions)
         .problems(&status.problems, status.problem_count);
     text
+}
+
+fn volumes(volumes: &RestoreVolumes) -> String {
+    let RestoreVolumes {
+        total,
+        done,
+        failed,
+        waiting,
+        bytes,
+        bytes_total,
+    } = volumes;
+    let size = |bytes: &i64| Size(u64::try_from(*bytes).unwrap_or(0));
+    format!(
+        "{done} of {total} filled, {failed} failed, {waiting} waiting for pods; {} of {}",
+        size(bytes),
+        size(bytes_total)
+    )
 }
 
 fn source(from: &RestoreSource) -> String {

@@ -49,7 +49,8 @@ impl Opened {
     /// # Errors
     /// Those of the engine; [`Error::Usage`] when `from` names nothing.
     pub(crate) async fn open(repo: &Repository, spec: RestoreSpec) -> Result<Self, Error> {
-        let rules = Rules::parse(&spec)?;
+        // Nobody is here to fill volumes.
+        let rules = Rules::parse(&spec)?.without_filling();
         let from = &spec.from;
         let point = match (&from.snapshot, &from.cluster) {
             (Some(snapshot), _) => find(repo, snapshot).await?,
