@@ -11,7 +11,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use lifebuoy_api::{Selection, VolumePolicy};
 use lifebuoy_engine::AllContents;
-use lifebuoy_engine::capture::{CaptureProgress, CaptureRequest, capture};
+use lifebuoy_engine::capture::{CaptureProgress, CaptureRequest, capture, no_volumes};
 use lifebuoy_engine::selection::Selector;
 use lifebuoy_repo::{
     CheckLevel, CheckOptions, ChunkKind, CollectOptions, Error as RepoError, Purpose, RepairReport,
@@ -255,7 +255,15 @@ async fn commit(writer: Arc<Writer>, source: &Source, backup: &str) -> Result<Se
     };
     let progress = CaptureProgress::new();
     let cancel = CancellationToken::new();
-    let captured = capture(&source.client, writer, &request, &progress, &cancel).await?;
+    let captured = capture(
+        &source.client,
+        writer,
+        &request,
+        &progress,
+        no_volumes,
+        &cancel,
+    )
+    .await?;
     Ok(captured.point.snapshot.session)
 }
 

@@ -374,7 +374,9 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(cases: &[(&str, fn(&mut Seen, &mut VolumeRestoreStatus), &str)]) {
+    type Change = fn(&mut Seen, &mut VolumeRestoreStatus);
+
+    fn check(cases: &[(&str, Change, &str)]) {
         for (name, change, expected) in cases {
             assert_eq!(told(&next(&seen(change))), *expected, "{name}");
         }
