@@ -373,9 +373,9 @@ mod tests {
         seen.claim.as_mut().unwrap().node = node.map(str::to_owned);
     }
 
-    #[track_caller]
     type Change = fn(&mut Seen, &mut VolumeRestoreStatus);
 
+    #[track_caller]
     fn check(cases: &[(&str, Change, &str)]) {
         for (name, change, expected) in cases {
             assert_eq!(told(&next(&seen(change))), *expected, "{name}");
