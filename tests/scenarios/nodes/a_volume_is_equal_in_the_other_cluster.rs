@@ -1,0 +1,205 @@
+//! A volume with everything in it that a file system can hold, and one that is a
+//! block device, are equal in the other cluster.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lifebuoy_api::{NameMapping, VolumeMatch, VolumePolicy, VolumeRule, VolumeWay};
+use lifebuoy_scenarios::{
+    Ended, NodeWorld, NodeWorlds, OPERATOR_NAMESPACE, backup, newest_of, node_scenario, restore,
+    run,
+};
+use lifebuoy_testkit::node::images::BUSYBOX;
+use lifebuoy_testkit::oddities;
+use lifebuoy_testkit::sample::apply_yaml;
+
+const NAMESPACE: &str = "files";
+/// Ordinary files beside the odd ones, in so many folders of so many.
+const FOLDERS: usize = 200;
+const FILES_IN_EACH: usize = 500;
+/// How long saving or restoring may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(900);
+
+#[test]
+fn volumes_are_equal_in_the_other_cluster() {
+    node_scenario(&NodeWorld::needs(&[]), async {
+        let NodeWorlds { a, b, s3: _s3 } = NodeWorlds::start(&[]).await?;
+        a.recorded(save(&a).await).await?;
+        b.recorded(bring_back(&a, &b).await).await
+    });
+}
+
+/// A pod that has both volumes and does nothing with them.
+fn holder() -> String {
+    let claim = |name: &str, mode: &str, size: &str| {
+        format!(
+            "
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{namespace: {NAMESPACE}, name: {name}}}
+spec:
+  storageClassName: fast
+  volumeMode: {mode}
+  accessModes: [ReadWriteOnce]
+  resources: {{requests: {{storage: {size}}}}}
+"
+        )
+    };
+    let (tree, disk) = (
+        claim("tree", "Filesystem", "4Gi"),
+        claim("disk", "Block", "64Mi"),
+    );
+    format!(
+        "
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {NAMESPACE}}}
+---{tree}---{disk}---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{namespace: {NAMESPACE}, name: holder}}
+spec:
+  selector: {{matchLabels: {{app: holder}}}}
+  template:
+    metadata: {{labels: {{app: holder}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: holder
+        image: {BUSYBOX}
+        imagePullPolicy: Never
+        command: [sleep, '86400']
+        volumeMounts: [{{name: tree, mountPath: /tree}}]
+        volumeDevices: [{{name: disk, devicePath: /dev/disk}}]
+      volumes:
+      - {{name: tree, persistentVolumeClaim: {{claimName: tree}}}}
+      - {{name: disk, persistentVolumeClaim: {{claimName: disk}}}}
+"
+    )
+}
+
+/// Fills the volumes and saves them.
+async fn save(a: &NodeWorld) -> Result<()> {
+    apply_yaml(&a.client(), &holder()).await?;
+    a.rolled_out(NAMESPACE, "deployment/holder").await?;
+    let tree = a.content(NAMESPACE, "tree").await?;
+    fill(&tree)?;
+    // Through the device, as a pod writes to it.
+    let copy = "dd if=/tree/image of=/dev/disk bs=64k conv=fsync";
+    a.kubectl(&[
+        "exec",
+        "-n",
+        NAMESPACE,
+        "deployment/holder",
+        "--",
+        "sh",
+        "-c",
+        copy,
+    ])
+    .await?;
+
+    let mut request = backup("files", "main");
+    request.spec.selection.namespaces = vec![NAMESPACE.to_owned()];
+    request.spec.volumes = VolumePolicy::Save;
+    request.spec.volume_policies = vec![VolumeRule {
+        matching: VolumeMatch::default(),
+        way: VolumeWay::Move,
+        snapshot_class: None,
+    }];
+    let saved = run(&a.client(), OPERATOR_NAMESPACE, request, LIMIT).await?;
+    ensure!(saved.complete(), "{}", saved.verdict());
+    a.nothing_is_left().await
+}
+
+/// One of everything, many of the usual, and the image of a disk.
+fn fill(tree: &Path) -> Result<()> {
+    let odd = tree.join("odd");
+    fs::create_dir(&odd)?;
+    oddities::make(&odd)?;
+    oddities::make_image(&tree.join("image"))?;
+    for folder in 0..FOLDERS {
+        let folder = tree.join(format!("many/{folder}"));
+        fs::create_dir_all(&folder)?;
+        for file in 0..FILES_IN_EACH {
+            let path = folder.join(format!("{file}.txt"));
+            File::create(&path)?.write_all(format!("{}\n", path.display()).as_bytes())?;
+        }
+        fs::hard_link(folder.join("0.txt"), folder.join("0 again.txt"))?;
+    }
+    Ok(())
+}
+
+/// Restores the volumes in the other cluster, and compares them with the first.
+async fn bring_back(a: &NodeWorld, b: &NodeWorld) -> Result<()> {
+    let mut request = restore("files", newest_of("main", "a"));
+    request.spec.selection.namespaces = vec![NAMESPACE.to_owned()];
+    request.spec.mapping.storage_classes = vec![NameMapping {
+        from: "fast".to_owned(),
+        to: "slow".to_owned(),
+    }];
+    let restored = run(&b.client(), OPERATOR_NAMESPACE, request, LIMIT).await?;
+    ensure!(restored.complete(), "{}", restored.verdict());
+    b.rolled_out(NAMESPACE, "deployment/holder").await?;
+
+    let trees = [
+        a.content(NAMESPACE, "tree").await?,
+        b.content(NAMESPACE, "tree").await?,
+    ];
+    let disks = [
+        a.content(NAMESPACE, "disk").await?,
+        b.content(NAMESPACE, "disk").await?,
+    ];
+    same_files(&trees[0], &trees[1])?;
+    let odd = |tree: &Path| oddities::seen(&tree.join("odd"));
+    ensure!(
+        odd(&trees[0])? == odd(&trees[1])?,
+        "rsync sees no difference, but there is one: in holes, times or attributes"
+    );
+    same_bytes(&disks[0], &disks[1])?;
+    b.nothing_is_left().await
+}
+
+fn same_files(one: &Path, other: &Path) -> Result<()> {
+    let count = FOLDERS * FILES_IN_EACH;
+    let links = fs::metadata(one.join("many/0/0.txt"))?.nlink();
+    ensure!(links == 2, "the files to compare are not as they were");
+    let output = Command::new("rsync")
+        .args(["-aHAXn", "--checksum", "--delete", "--itemize-changes"])
+        // With a slash, what is in them is compared.
+        .args([one.join(""), other.join("")])
+        .output()
+        .context("cannot run rsync")?;
+    let differences = String::from_utf8_lossy(&output.stdout);
+    let differences: Vec<&str> = differences.lines().collect();
+    ensure!(
+        output.status.success() && differences.is_empty(),
+        "of more than {count} files, {} differ: {:#?}\n{}",
+        differences.len(),
+        &differences[..differences.len().min(20)],
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn same_bytes(one: &Path, other: &Path) -> Result<()> {
+    ensure!(
+        fs::metadata(one)?.blocks() > 0,
+        "the disk to compare is empty"
+    );
+    let output = Command::new("cmp")
+        .args([one, other])
+        .output()
+        .context("cannot run cmp")?;
+    ensure!(
+        output.status.success(),
+        "the disks differ: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
