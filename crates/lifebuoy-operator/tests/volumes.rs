@@ -314,7 +314,7 @@ impl Stage {
             types.push(json!({
                 "group": "", "version": "v1", "servedVersions": ["v1"], "kind": kind,
                 "resource": resource, "namespaced": kind != "Namespace",
-                "fidelity": {"state": "Exact"}, "objects": count, "bytes": totals.bytes, "tree": totals.tree,
+                "fidelity": {"state": "exact"}, "objects": count, "bytes": totals.bytes, "tree": totals.tree,
             }));
         }
         let root = writer
