@@ -140,9 +140,7 @@ fn make(top: &Path) -> Result<()> {
 }
 
 fn sigterm(child: &Child) -> Result<()> {
-    let kill = Command::new("kill")
-        .arg(child.id().to_string())
-        .status()?;
+    let kill = Command::new("kill").arg(child.id().to_string()).status()?;
     ensure!(kill.success());
     Ok(())
 }
@@ -152,9 +150,15 @@ fn a_volume_comes_back_without_what_the_file_system_keeps_for_itself() -> Result
     let place = Place::new()?;
     make(&place.at("from"))?;
     let first = place.done(&place.save(What::Files, 1, None), "from")?;
-    ensure!((first.entries, first.bytes, first.problems) == (5, 300_004, 0), "{first:?}");
+    ensure!(
+        (first.entries, first.bytes, first.problems) == (5, 300_004, 0),
+        "{first:?}"
+    );
     ensure!(first.bytes_stored > 0 && first.unchanged == 0, "{first:?}");
-    ensure!(first.session == Some(SessionId::from_bytes([1; 16])), "{first:?}");
+    ensure!(
+        first.session == Some(SessionId::from_bytes([1; 16])),
+        "{first:?}"
+    );
 
     let before = Some(saved(&first)?);
     let second = place.done(&place.save(What::Files, 2, before), "from")?;
@@ -196,7 +200,9 @@ fn what_cannot_be_brought_back_is_a_problem_with_its_reason() -> Result<()> {
     let back = place.done(&restore, "to")?;
     ensure!(back.problems == 1, "{back:?}");
     ensure!(
-        back.examples.iter().any(|text| text.starts_with("a: not restored")),
+        back.examples
+            .iter()
+            .any(|text| text.starts_with("a: not restored")),
         "{back:?}"
     );
     Ok(())
@@ -234,7 +240,10 @@ fn a_failure_says_why_and_whether_it_may_pass() -> Result<()> {
     let mut wrong = place.save(What::Files, 2, None);
     wrong.repository.passphrase = "another".to_owned();
     let (message, again) = place.failed(&wrong, "from")?;
-    ensure!(message.starts_with("wrong passphrase") && !again, "{message}");
+    ensure!(
+        message.starts_with("wrong passphrase") && !again,
+        "{message}"
+    );
     Ok(())
 }
 
