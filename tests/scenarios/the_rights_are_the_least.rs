@@ -262,6 +262,7 @@ fn ordinary_users_have_no_rights_on_our_kinds() {
                 "recoverypoints",
                 "repositories",
                 "schedules",
+                "volumerestores",
             ] {
                 ensure!(
                     !allowed(&client, "somebody", verb, resource).await?,
