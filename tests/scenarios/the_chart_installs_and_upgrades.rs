@@ -113,7 +113,7 @@ fn an_upgrade_from_the_first_version_keeps_what_is_there() {
         let ours = ours
             .filter(|crd| crd.spec.group == lifebuoy_api::GROUP)
             .count();
-        ensure!(ours == 5, "{ours} kinds are left after the uninstallation");
+        ensure!(ours == 6, "{ours} kinds are left after the uninstallation");
         Api::<Backup>::namespaced(client.clone(), OPERATOR_NAMESPACE)
             .get("upgraded")
             .await?;

@@ -1,21 +1,28 @@
 //! The capture account can read what it saves, and cannot use it to get further.
 //! A request in a tenant's namespace is refused before anything is read.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::authorization::v1::{
     NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
 };
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use lifebuoy_api::{Backup, ConditionType, find};
+use lifebuoy_engine::volumes::{JobRequest, MountedVolume, MoverConfig, job};
 use lifebuoy_scenarios::{
     Installation, InstallationOptions, OPERATOR_NAMESPACE, SOON, World, backup, create, namespace,
     scenario, until,
 };
 
+use serde_json::{Value, json};
+
 use crate::support::capture_account;
+
+const MOVER_NAMESPACE: &str = "lifebuoy-movers";
 
 #[test]
 fn the_capture_account_cannot_reach_nodes_pods_or_single_objects() {
@@ -70,6 +77,130 @@ fn the_capture_account_cannot_reach_nodes_pods_or_single_objects() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn the_capture_account_makes_movers_and_reads_none_of_their_secrets() {
+    scenario(async {
+        let client = World::shared().await?.client();
+        let account = capture_account(&client).await?;
+        let user = format!("system:serviceaccount:{OPERATOR_NAMESPACE}:{account}");
+        for (verb, group, resource, expected) in [
+            ("create", "batch", "jobs", true),
+            ("delete", "batch", "jobs", true),
+            ("create", "", "secrets", true),
+            ("get", "", "pods/log", true),
+            ("create", "", "persistentvolumeclaims", true),
+            ("get", "", "secrets", false),
+            ("update", "", "secrets", false),
+            ("create", "", "pods", false),
+            ("create", "", "pods/exec", false),
+            ("patch", "batch", "jobs", false),
+            ("create", "", "serviceaccounts/token", false),
+        ] {
+            let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+            let attributes = ResourceAttributes {
+                group: Some(group.to_owned()),
+                resource: Some(resource.to_owned()),
+                subresource: Some(subresource.to_owned()),
+                verb: Some(verb.to_owned()),
+                namespace: Some(MOVER_NAMESPACE.to_owned()),
+                ..ResourceAttributes::default()
+            };
+            let found = reviewed(&client, &user, attributes).await?;
+            ensure!(
+                found == expected,
+                "{verb} {resource}/{subresource}: {found}"
+            );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn nothing_but_movers_runs_in_their_namespace() {
+    scenario(async {
+        let client = World::shared().await?.client();
+        let pods: Api<Pod> = Api::namespaced(client, MOVER_NAMESPACE);
+        let dry = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let pod = |spec: Value| -> Result<Pod> {
+            let metadata = json!({"generateName": "pod-"});
+            Ok(serde_json::from_value(
+                json!({"metadata": metadata, "spec": spec}),
+            )?)
+        };
+        for restores in [false, true] {
+            for volume in volumes() {
+                let spec = serde_json::to_value(mover(&volume, restores)?)?;
+                pods.create(&dry, &pod(spec)?).await?;
+            }
+        }
+        let change = |pointer: &str, value: Value| -> Result<Value> {
+            let mut spec = serde_json::to_value(mover(&volumes()[0], false)?)?;
+            let (above, name) = pointer.rsplit_once('/').context("no pointer")?;
+            let above = spec.pointer_mut(above).context("nothing there")?;
+            above[name] = value;
+            Ok(spec)
+        };
+        let root = json!([{"name": "node", "hostPath": {"path": "/"}}]);
+        for (pointer, value, said) in [
+            ("/containers/0/image", json!("busybox:1"), "only movers"),
+            ("/containers/0/command", json!(["sh"]), "only movers"),
+            ("/containers/0/args", json!(["operator"]), "only movers"),
+            (
+                "/initContainers",
+                json!([{"name": "first", "image": "lifebuoy:1"}]),
+                "only movers",
+            ),
+            ("/automountServiceAccountToken", json!(true), "no token"),
+            ("/hostNetwork", json!(true), "apart from its node"),
+            ("/hostPID", json!(true), "apart from its node"),
+            (
+                "/containers/0/securityContext/capabilities/add",
+                json!(["SYS_ADMIN"]),
+                "no more rights",
+            ),
+            ("/containers/0/securityContext", json!({}), "no more rights"),
+            ("/volumes", root, "nothing of its node"),
+        ] {
+            let mut spec = change(pointer, value)?;
+            if pointer == "/volumes" {
+                spec["containers"][0]["volumeMounts"] = json!([]);
+            }
+            let refused = pods.create(&dry, &pod(spec)?).await.err();
+            let refused = refused.with_context(|| format!("{pointer} is admitted"))?;
+            ensure!(refused.to_string().contains(said), "{pointer}: {refused}");
+        }
+        Ok(())
+    });
+}
+
+fn volumes() -> [MountedVolume; 3] {
+    let claim = |block| MountedVolume::Claim {
+        name: "data".to_owned(),
+        block,
+    };
+    let path = "/var/lib/kubelet/pods/1/volumes/x/y/mount".to_owned();
+    [claim(false), claim(true), MountedVolume::HostPath { path }]
+}
+
+/// What the operator makes, as the chart tells it to.
+fn mover(volume: &MountedVolume, restores: bool) -> Result<PodSpec> {
+    let job = job(&JobRequest {
+        name: "mover-1",
+        labels: &BTreeMap::new(),
+        volume,
+        node: Some("node-a"),
+        read_only: !restores,
+        restores,
+        session: None,
+        config: &MoverConfig::new(OPERATOR_NAMESPACE),
+    });
+    let spec = job.spec.and_then(|spec| spec.template.spec);
+    spec.context("a Job without a pod")
 }
 
 #[test]
@@ -131,6 +262,7 @@ fn ordinary_users_have_no_rights_on_our_kinds() {
                 "recoverypoints",
                 "repositories",
                 "schedules",
+                "volumerestores",
             ] {
                 ensure!(
                     !allowed(&client, "somebody", verb, resource).await?,
@@ -143,17 +275,22 @@ fn ordinary_users_have_no_rights_on_our_kinds() {
 }
 
 async fn allowed(client: &Client, user: &str, verb: &str, resource: &str) -> Result<bool> {
+    let attributes = ResourceAttributes {
+        group: Some(lifebuoy_api::GROUP.to_owned()),
+        resource: Some(resource.to_owned()),
+        verb: Some(verb.to_owned()),
+        namespace: Some(OPERATOR_NAMESPACE.to_owned()),
+        ..ResourceAttributes::default()
+    };
+    reviewed(client, user, attributes).await
+}
+
+async fn reviewed(client: &Client, user: &str, attributes: ResourceAttributes) -> Result<bool> {
     let review = SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
             user: Some(user.to_owned()),
             groups: Some(vec!["system:authenticated".to_owned()]),
-            resource_attributes: Some(ResourceAttributes {
-                group: Some(lifebuoy_api::GROUP.to_owned()),
-                resource: Some(resource.to_owned()),
-                verb: Some(verb.to_owned()),
-                namespace: Some(OPERATOR_NAMESPACE.to_owned()),
-                ..ResourceAttributes::default()
-            }),
+            resource_attributes: Some(attributes),
             non_resource_attributes: None::<NonResourceAttributes>,
             ..SubjectAccessReviewSpec::default()
         },

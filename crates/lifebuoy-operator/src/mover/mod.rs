@@ -15,6 +15,8 @@ mod decide;
 mod error;
 mod objects;
 mod observe;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,

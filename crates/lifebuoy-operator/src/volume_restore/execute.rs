@@ -34,7 +34,9 @@ use crate::{
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// How often it is looked whether something has happened that no watch tells of.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
-/// How often it is looked at while other controllers are at work.
+/// The same while other controllers are at work. Claims are watched.
+const BINDING_INTERVAL: Duration = Duration::from_secs(5);
+/// How soon the next step is looked for.
 const STEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often work is begun again that failed for a reason which may pass.
 const RETRIES_MAX: u32 = 6;
@@ -105,7 +107,7 @@ pub(crate) async fn execute(
         }
         Step::Stand(standing) => {
             let interval = match &standing {
-                Standing::Waiting(Reason::InProgress, _) => STEP_INTERVAL,
+                Standing::Waiting(Reason::InProgress, _) => BINDING_INTERVAL,
                 _ => LOOK_INTERVAL,
             };
             let action = Action::requeue(interval);
@@ -248,7 +250,8 @@ fn begin(context: &Arc<Context>, seen: &Seen, mut status: VolumeRestoreStatus) -
     let Some(place) = context.volume_restores.place() else {
         let text = "other volumes are being filled".to_owned();
         let standing = Standing::Waiting(Reason::Waiting, text);
-        return Done::stands(seen, status, &standing, Action::requeue(PROGRESS_INTERVAL));
+        // All are woken when one has ended.
+        return Done::stands(seen, status, &standing, Action::requeue(LOOK_INTERVAL));
     };
     status.attempts += 1;
     status.claim_uid = Some(claim.uid.clone());

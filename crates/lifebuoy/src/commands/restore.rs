@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
-use lifebuoy_api::{Restore, RestoreCounts, RestoreSource, RestoreVolumes};
+use lifebuoy_api::{
+    FOR_LABEL, Restore, RestoreCounts, RestoreSource, RestoreVolumes, VolumeRestore,
+};
 use lifebuoy_engine::{
     restore::{Plan, report::Report},
     volumes::Size,
@@ -268,15 +270,20 @@ async fn shown(cluster: &Cluster, format: Format, restore: &Restore) -> Result<S
         });
     }
     let Documents { plan, report } = Documents::read(cluster, restore).await?;
+    let volumes = volumes_of(cluster, restore).await?;
     let mut object = restore.clone();
     object.metadata.managed_fields = None;
     let value = json!({
         "restore": object,
+        "volumes": volumes,
         "plan": plan.as_ref().map(plan_value).transpose()?,
         "report": report.as_ref().map(report_value).transpose()?,
     });
     let table = || {
         let mut text = describe(restore);
+        if !volumes.is_empty() {
+            text.section("Volumes", volume_table(&volumes));
+        }
         // The report says what became of the plan.
         match (&report, &plan) {
             (Some(report), _) => text.section("Report", report.table()),
@@ -344,6 +351,41 @@ fn describe(restore: &Restore) -> Description {
     text
 }
 
+/// The VolumeRestores of a Restore; none are asked for where it has no volumes.
+async fn volumes_of(cluster: &Cluster, restore: &Restore) -> Result<Vec<VolumeRestore>, Error> {
+    let some = restore.status.as_ref().is_some_and(|s| s.volumes.is_some());
+    match restore.uid() {
+        Some(uid) if some => {
+            let mut found: Vec<VolumeRestore> = cluster.list(&format!("{FOR_LABEL}={uid}")).await?;
+            for volume in &mut found {
+                volume.metadata.managed_fields = None;
+            }
+            Ok(found)
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn volume_table(volumes: &[VolumeRestore]) -> Table {
+    let mut table = Table::new(&["CLAIM", "PHASE", "DATA", "NODE", "MESSAGE"]);
+    for volume in volumes {
+        let status = volume.status.clone().unwrap_or_default();
+        let claim = &volume.spec.claim;
+        let size = |bytes: i64| Size(u64::try_from(bytes).unwrap_or(0));
+        let progress = &status.progress;
+        // All conditions of a request have the message of where it is.
+        let message = status.conditions.last().map(|c| c.message.clone());
+        table.row(vec![
+            format!("{}/{}", claim.namespace, claim.name),
+            status.phase,
+            format!("{} of {}", size(progress.bytes), size(progress.bytes_total)),
+            status.node.unwrap_or_default(),
+            message.unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
 fn volumes(volumes: &RestoreVolumes) -> String {
     let RestoreVolumes {
         total,
@@ -396,6 +438,16 @@ mod tests {
         let now = DateTime::from_timestamp(1_795_478_400, 0).unwrap();
         insta::assert_snapshot!("restore", describe(&some()));
         insta::assert_snapshot!("restores", table(&[some()], now));
+    }
+
+    #[test]
+    fn volumes_are_listed_with_what_they_wait_for() {
+        let yaml = include_str!("../../tests/objects/volumerestore.yaml");
+        let volume: VolumeRestore = serde_saphyr::from_str(yaml).unwrap();
+        insta::assert_snapshot!(volume_table(&[volume]), @r"
+        CLAIM             PHASE     DATA                 NODE       MESSAGE
+        store/data-db-0   Running   1.5 GiB of 3.0 GiB   worker-1   it is being filled
+        ");
     }
 
     #[test]
