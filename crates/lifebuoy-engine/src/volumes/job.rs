@@ -56,8 +56,8 @@ pub struct MoverConfig {
     pub tolerations: Vec<Toleration>,
     /// What each logs.
     pub log_level: String,
-    /// The kubelet's folder on the nodes: below it is what pods have mounted.
-    pub kubelet_folder: String,
+    /// The kubelet's directory on the nodes: below it is what pods have mounted.
+    pub kubelet_directory: String,
     /// Each sends no more than so many bytes a second.
     pub limit_upload: Option<u64>,
     /// Each receives no more than so many bytes a second.
@@ -79,7 +79,7 @@ impl MoverConfig {
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),
             log_level: "info".to_owned(),
-            kubelet_folder: "/var/lib/kubelet".to_owned(),
+            kubelet_directory: "/var/lib/kubelet".to_owned(),
             limit_upload: None,
             limit_download: None,
         }

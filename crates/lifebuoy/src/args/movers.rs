@@ -101,15 +101,15 @@ pub(super) struct MoverFlags {
     )]
     mover_tolerations: Option<Json<Vec<Toleration>>>,
 
-    /// The kubelet's folder on the nodes, below which movers read what pods have mounted.
+    /// The kubelet's directory on the nodes, below which movers read what pods have mounted.
     #[arg(
         long,
         value_name = "PATH",
         default_value = "/var/lib/kubelet",
-        env = "LIFEBUOY_KUBELET_FOLDER",
+        env = "LIFEBUOY_KUBELET_DIRECTORY",
         hide_env_values = true
     )]
-    kubelet_folder: String,
+    kubelet_directory: String,
 
     /// Each mover sends no more to the store than this a second, such as 500k or 10MiB.
     #[arg(
@@ -155,7 +155,7 @@ impl MoverFlags {
             mover_resources,
             mover_node_selector,
             mover_tolerations,
-            kubelet_folder,
+            kubelet_directory,
             mover_limit_upload,
             mover_limit_download,
         } = self;
@@ -174,7 +174,7 @@ impl MoverFlags {
             node_selector: value_of(mover_node_selector, defaults.node_selector),
             tolerations: value_of(mover_tolerations, defaults.tolerations),
             log_level: log_level.to_owned(),
-            kubelet_folder: kubelet_folder.clone(),
+            kubelet_directory: kubelet_directory.clone(),
             limit_upload: mover_limit_upload.map(Rate::bytes),
             limit_download: mover_limit_download.map(Rate::bytes),
         }

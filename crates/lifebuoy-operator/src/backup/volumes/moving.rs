@@ -142,7 +142,7 @@ async fn from_node(saving: &Saving<'_>, volume: &Moving, before: Option<&SavedDa
     let Some(mounted) = &volume.seen.mounted else {
         return Err("no pod has it mounted any more".to_owned());
     };
-    let kubelet = &saving.attempt.context.config.movers.kubelet_folder;
+    let kubelet = &saving.attempt.context.config.movers.kubelet_directory;
     let path = match &mounted.place {
         Place::BelowKubelet(below) => format!("{}/{below}", kubelet.trim_end_matches('/')),
         Place::OnNode(path) => path.clone(),
