@@ -52,6 +52,7 @@ impl Stage {
             std::sync::Arc::new(Metrics::new()),
             Tasks::new(1, stopping.clone(), finished.clone()),
             Tasks::new(1, stopping.clone(), finished.clone()),
+            Tasks::new(1, stopping.clone(), finished.clone()),
             Care::new(finished),
             stopping,
         );
