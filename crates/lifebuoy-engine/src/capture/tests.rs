@@ -552,7 +552,10 @@ async fn a_point_keeps_the_data_of_its_volumes_when_the_movers_snapshot_is_forgo
         .await
         .unwrap();
     assert_eq!(archive.manifest.version, 2);
-    assert_eq!(archive.manifest.volumes_saved, [record.clone()]);
+    assert_eq!(
+        archive.manifest.volumes_saved,
+        std::slice::from_ref(&record)
+    );
     assert_eq!(archive.manifest.volumes_not_saved.len(), 2);
 
     repo.forget(forgotten, "the point keeps it").await.unwrap();
