@@ -270,7 +270,9 @@ mod tests {
         String::from_utf8_lossy(&said[..count]).into_owned()
     }
 
+    /// How it ended, whatever becomes of its input: waiting for a child closes that first.
     fn code(child: &mut Child) -> i32 {
+        let _stdin = child.stdin.take();
         child.wait().unwrap().code().unwrap()
     }
 
