@@ -125,6 +125,10 @@ impl NodeWorld {
             "image.pullPolicy=Never".to_owned(),
             // There is one node.
             "replicas=1".to_owned(),
+            format!(
+                "movers.kubeletDirectory={}",
+                self.node.kubelet_root().display()
+            ),
         ];
         helm_install(&self.cluster, &options).await?;
         place
