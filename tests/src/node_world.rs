@@ -125,6 +125,7 @@ impl NodeWorld {
             "image.pullPolicy=Never".to_owned(),
             // There is one node.
             "replicas=1".to_owned(),
+            "hooks.enabled=true".to_owned(),
             format!(
                 "movers.kubeletDirectory={}",
                 self.node.kubelet_root().display()
