@@ -128,6 +128,16 @@ fn make_as_root(top: &Path) -> Result<()> {
     set(top, "dangling", "trusted.of a link", b"yes")
 }
 
+/// Removes the one thing of [`make`] that nobody sees without `CAP_SYS_ADMIN`, which
+/// movers do not have.
+///
+/// # Errors
+/// When the file system says no.
+pub fn remove_trusted(top: &Path) -> Result<()> {
+    let place = top.join("dangling");
+    Ok(rustix::fs::lremovexattr(place, "trusted.of a link")?)
+}
+
 /// Sets an extended attribute.
 fn set(top: &Path, name: &str, attribute: &str, value: &[u8]) -> Result<()> {
     rustix::fs::lsetxattr(top.join(name), attribute, value, XattrFlags::empty())

@@ -121,6 +121,8 @@ fn fill(tree: &Path) -> Result<()> {
     let odd = tree.join("odd");
     fs::create_dir(&odd)?;
     oddities::make(&odd)?;
+    // As docs/install.md says of movers.
+    oddities::remove_trusted(&odd)?;
     oddities::make_image(&tree.join("image"))?;
     for folder in 0..FOLDERS {
         let folder = tree.join(format!("many/{folder}"));

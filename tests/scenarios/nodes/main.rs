@@ -1,6 +1,11 @@
 //! The user stories that need pods that run: on real nodes, with storage that
 //! has snapshots, and the operator in pods as its chart installs it. Root only.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "a story says how much there was to compare"
+)]
+
 mod a_database_moves_to_another_cluster;
 mod a_volume_is_equal_in_the_other_cluster;
 mod the_operator_runs_in_pods;
