@@ -167,7 +167,7 @@ impl Story {
     /// The moment of a blow; nearer to the beginning the more often it came too late.
     fn strike(&mut self, blow: Blow, attempt: u32) -> Strike {
         let within = blow.within().unwrap_or(self.usual);
-        let share = self.random.random_range(0.0..1.0) / f64::from(2_u32.pow(attempt));
+        let share = self.random.random_range(0.0_f64..1.0) / f64::from(2_u32.pow(attempt));
         Strike {
             blow,
             after: within.mul_f64(share),

@@ -172,7 +172,8 @@ pub(crate) fn excused(
     problems: &[Problem],
     strike: Option<&Strike>,
 ) -> Result<()> {
-    let excuses = strike.map_or(&[][..], |strike| strike.blow.excuses());
+    let excuses = strike.map(|strike| strike.blow.excuses());
+    let excuses = excuses.unwrap_or_default();
     let failed = find(ended.conditions(), ConditionType::Failed);
     let failed = failed.map_or("none", |condition| condition.reason.as_str());
     let mut reasons = vec![failed];
