@@ -8,6 +8,7 @@
 mod containerd;
 pub mod images;
 mod kubelet;
+mod processes;
 mod storage;
 
 use std::fs;

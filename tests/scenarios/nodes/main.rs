@@ -3,9 +3,11 @@
 
 #![allow(
     clippy::print_stdout,
-    reason = "a story says how much there was to compare"
+    reason = "a story says its seed, and how much there was to compare"
 )]
 
 mod a_database_moves_to_another_cluster;
+mod a_killed_volume_backup_ends_truthfully;
 mod a_volume_is_equal_in_the_other_cluster;
+mod blows;
 mod the_operator_runs_in_pods;

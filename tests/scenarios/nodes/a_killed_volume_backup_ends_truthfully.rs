@@ -1,0 +1,469 @@
+//! Movers, the operator, the kubelet and the store are struck at random moments
+//! while volumes are saved and restored. Every request ends, and what it says is
+//! true; nobody is left quiesced; nothing that was made on the way is left; the
+//! data is right.
+//!
+//! `LIFEBUOY_TEST_BLOWS` says how often, `LIFEBUOY_SEED` at which moments.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use lifebuoy_api::{
+    Backup, ConditionType, FOR_LABEL, Hook, HookFailure, NameMapping, Problem, Restore, Severity,
+    VolumeMatch, VolumePolicy, VolumeRestore, VolumeRule, VolumeWay, is_true,
+};
+use lifebuoy_scenarios::{
+    Ended, NodeWorld, NodeWorlds, OPERATOR_NAMESPACE, Store, backup, create, eventually,
+    from_snapshot, node_scenario, operator_binary, restore, until,
+};
+use lifebuoy_testkit::node::images::BUSYBOX;
+use lifebuoy_testkit::oddities::noise;
+use lifebuoy_testkit::sample::apply_yaml;
+use lifebuoy_testkit::{S3Server, directory};
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{RngExt, SeedableRng};
+
+use crate::blows::{Blow, Strike, excused};
+
+const NAMESPACE: &str = "files";
+/// Files of a megabyte, so that a move takes some seconds.
+const LARGE_FILES: u64 = 200;
+const SMALL_FILES: u64 = 2000;
+const MIB: usize = 1 << 20;
+/// What is written to the block device at a time.
+const DISK_BYTES: usize = 32 * MIB;
+/// How many blows there are, more of them in backups than in restores.
+const BLOWS: usize = 8;
+const IN_BACKUPS_OF_8: usize = 5;
+/// A request that ends before its blow is followed by another, which is struck sooner.
+const TRIES: u32 = 4;
+/// How long saving or restoring may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(900);
+/// How long an application is held at most.
+const HOOK_SECONDS: i64 = 30;
+const RESUMED_WITHIN: Duration = Duration::from_secs(60);
+
+/// A recovery point, and what is in it.
+#[derive(Clone, Debug)]
+struct Saved {
+    snapshot: String,
+    digests: Digests,
+}
+
+/// The files of one volume, and the bytes of the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Digests {
+    tree: String,
+    disk: String,
+}
+
+/// What the clusters share.
+struct Story {
+    s3: S3Server,
+    store: Store,
+    random: StdRng,
+    /// How long a backup takes that nothing strikes.
+    usual: Duration,
+}
+
+#[test]
+fn killed_backups_and_restores_of_volumes_end_truthfully() {
+    node_scenario(&NodeWorld::needs(&[]), async {
+        let seed = number("LIFEBUOY_SEED").unwrap_or_else(rand::random);
+        println!("seed: {seed} (set LIFEBUOY_SEED to replay)");
+        let blows = number("LIFEBUOY_TEST_BLOWS").and_then(|blows| usize::try_from(blows).ok());
+        let blows = blows.unwrap_or(BLOWS);
+        let in_backups = (blows * IN_BACKUPS_OF_8).div_ceil(8);
+        let NodeWorlds { mut a, mut b, s3 } = NodeWorlds::start(&[]).await?;
+        let mut story = Story {
+            store: Store::at(&s3, "nodes"),
+            s3,
+            random: StdRng::seed_from_u64(seed),
+            usual: Duration::ZERO,
+        };
+        let saved = story.strike_backups(&mut a, in_backups).await;
+        let saved = a.recorded(saved).await?;
+        let struck = story
+            .strike_restores(&mut b, &saved, blows - in_backups)
+            .await;
+        b.recorded(struck).await
+    });
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+impl Story {
+    /// Saves again and again, and gives what was saved whole.
+    async fn strike_backups(&mut self, a: &mut NodeWorld, blows: usize) -> Result<Vec<Saved>> {
+        apply_yaml(&a.client(), &holder()).await?;
+        a.rolled_out(NAMESPACE, "deployment/holder").await?;
+        let (first, _) = self.save(a, "undisturbed", None).await?;
+        let mut saved = vec![first.context("nothing has struck, and something is missing")?];
+        for (number, blow) in self.order(blows).into_iter().enumerate() {
+            let mut attempt = 0;
+            loop {
+                let strike = self.strike(blow, attempt);
+                let name = format!("struck-{number}-{attempt}");
+                let done = self.save(a, &name, Some(strike)).await;
+                let (done, struck) = done.with_context(|| format!("{name}, {strike:?}"))?;
+                saved.extend(done);
+                if struck {
+                    break;
+                }
+                attempt += 1;
+                ensure!(attempt < TRIES, "{blow:?} always comes too late");
+            }
+        }
+        Ok(saved)
+    }
+
+    /// Restores what was saved, each time into a namespace of its own.
+    async fn strike_restores(
+        &mut self,
+        b: &mut NodeWorld,
+        saved: &[Saved],
+        blows: usize,
+    ) -> Result<()> {
+        for (number, blow) in self.order(blows).into_iter().enumerate() {
+            let mut attempt = 0;
+            loop {
+                let strike = self.strike(blow, attempt);
+                let saved = saved.choose(&mut self.random);
+                let saved = saved.context("nothing was saved")?.clone();
+                let name = format!("struck-{number}-{attempt}");
+                let struck = self.bring_back(b, &name, &saved, strike).await;
+                if struck.with_context(|| format!("{name}, {strike:?}"))? {
+                    break;
+                }
+                attempt += 1;
+                ensure!(attempt < TRIES, "{blow:?} always comes too late");
+            }
+        }
+        Ok(())
+    }
+
+    /// Blows of all kinds, none twice before all were dealt.
+    fn order(&mut self, count: usize) -> Vec<Blow> {
+        let mut order = Vec::new();
+        while order.len() < count {
+            let mut all = Blow::ALL;
+            all.shuffle(&mut self.random);
+            order.extend(all);
+        }
+        order.truncate(count);
+        order
+    }
+
+    /// The moment of a blow; nearer to the beginning the more often it came too late.
+    fn strike(&mut self, blow: Blow, attempt: u32) -> Strike {
+        let within = blow.within().unwrap_or(self.usual);
+        let share = self.random.random_range(0.0_f64..1.0) / f64::from(2_u32.pow(attempt));
+        Strike {
+            blow,
+            after: within.mul_f64(share),
+            away: Duration::from_millis(self.random.random_range(1000..6000)),
+        }
+    }
+
+    /// Changes the data and saves it. What was saved, if that is all, and whether the
+    /// blow came in time.
+    async fn save(
+        &mut self,
+        a: &mut NodeWorld,
+        name: &str,
+        strike: Option<Strike>,
+    ) -> Result<(Option<Saved>, bool)> {
+        let digests = self.change(a).await?;
+        create(&a.client(), OPERATOR_NAMESPACE, request(name)).await?;
+        let begun = Instant::now();
+        let struck = match strike {
+            Some(strike) => strike.deal::<Backup>(a, &mut self.s3, name).await?,
+            None => true,
+        };
+        let ended: Backup =
+            until(&a.client(), OPERATOR_NAMESPACE, name, LIMIT, Ended::ended).await?;
+        if strike.is_none() {
+            self.usual = begun.elapsed();
+        }
+        say(name, strike, struck, begun, &ended.verdict());
+        let status = ended.status.clone().unwrap_or_default();
+        if !ended.complete() {
+            excused(&ended, &status.problems, strike.as_ref())?;
+        }
+        let saved = status.snapshot.map(|snapshot| Saved { snapshot, digests });
+        if let Some(saved) = &saved {
+            self.compare(saved, &status.problems).await?;
+        }
+        let marker = a.content(NAMESPACE, "tree").await?.join("quiesced");
+        eventually("nobody is held any more", RESUMED_WITHIN, async || {
+            Ok((!marker.exists()).then_some(()))
+        })
+        .await?;
+        a.nothing_is_left().await?;
+        ensure!(!ended.complete() || saved.is_some(), "complete, and where?");
+        Ok((saved.filter(|_| ended.complete()), struck))
+    }
+
+    /// Writes other data over most of what there is.
+    async fn change(&mut self, a: &NodeWorld) -> Result<Digests> {
+        let tree = a.content(NAMESPACE, "tree").await?;
+        let data = tree.join("data");
+        let is_new = !data.exists();
+        fs::create_dir_all(&data)?;
+        let sizes = [("large", LARGE_FILES, MIB), ("small", SMALL_FILES, 1000)];
+        for (name, count, size) in sizes {
+            for file in 0..count {
+                if is_new || self.random.random_bool(0.8) {
+                    let content = noise(self.random.random(), size);
+                    fs::write(data.join(format!("{name}-{file}")), content)?;
+                }
+            }
+        }
+        fs::write(tree.join("image"), noise(self.random.random(), DISK_BYTES))?;
+        // Through the device, as a pod writes to it.
+        let copy = "dd if=/tree/image of=/dev/disk bs=64k conv=fsync";
+        let holder = ["exec", "-n", NAMESPACE, "deployment/holder", "--"];
+        a.kubectl(&[&holder[..], &["sh", "-c", copy]].concat())
+            .await?;
+        digests(&tree, &a.content(NAMESPACE, "disk").await?)
+    }
+
+    /// Reads a recovery point by other ways than the operator's: what is not said to be
+    /// missing is in it.
+    async fn compare(&self, saved: &Saved, problems: &[Problem]) -> Result<()> {
+        for claim in ["tree", "disk"] {
+            let subject = format!("persistentvolumeclaims {NAMESPACE}/{claim}");
+            let missing = |of: &Problem| of.severity == Severity::Error && of.subject == subject;
+            if problems.iter().any(missing) {
+                continue;
+            }
+            let volume = self.extract(&saved.snapshot, claim).await?;
+            if claim == "tree" {
+                ensure!(
+                    volume.join("quiesced").exists(),
+                    "the application was not held when the snapshot was cut"
+                );
+                same(&digest_of_files(&volume)?, &saved.digests.tree, claim)?;
+                fs::remove_dir_all(&volume)?;
+            } else {
+                same(&digest_of_bytes(&volume)?, &saved.digests.disk, claim)?;
+                fs::remove_file(&volume)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn extract(&self, snapshot: &str, claim: &str) -> Result<PathBuf> {
+        let target = directory::root().join(format!("extracted-{claim}"));
+        let output = tokio::process::Command::new(operator_binary()?)
+            .args(["repo", "restore", snapshot])
+            .arg(&target)
+            .args(["--volume", &format!("{NAMESPACE}/{claim}")])
+            .env("LIFEBUOY_ALLOW_HTTP", "true")
+            .envs(self.store.environment())
+            .output()
+            .await?;
+        ensure!(
+            output.status.success(),
+            "{claim} cannot be read from {snapshot}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(target)
+    }
+
+    /// Restores a recovery point and takes it away again. Whether the blow came in time.
+    async fn bring_back(
+        &mut self,
+        b: &mut NodeWorld,
+        name: &str,
+        saved: &Saved,
+        strike: Strike,
+    ) -> Result<bool> {
+        let namespace = format!("{NAMESPACE}-{name}");
+        let to = |from: &str, to: &str| NameMapping {
+            from: from.to_owned(),
+            to: to.to_owned(),
+        };
+        let mut request = restore(name, from_snapshot("main", &saved.snapshot));
+        request.spec.selection.namespaces = vec![NAMESPACE.to_owned()];
+        request.spec.mapping.namespaces = vec![to(NAMESPACE, &namespace)];
+        request.spec.mapping.storage_classes = vec![to("fast", "slow")];
+        create(&b.client(), OPERATOR_NAMESPACE, request).await?;
+        let begun = Instant::now();
+        let struck = strike.deal::<Restore>(b, &mut self.s3, name).await?;
+        let ended: Restore =
+            until(&b.client(), OPERATOR_NAMESPACE, name, LIMIT, Ended::ended).await?;
+        say(name, Some(strike), struck, begun, &ended.verdict());
+        volumes_ended(b, &ended).await?;
+        if ended.complete() {
+            b.rolled_out(&namespace, "deployment/holder").await?;
+            let tree = b.content(&namespace, "tree").await?;
+            let disk = b.content(&namespace, "disk").await?;
+            let found = digests(&tree, &disk)?;
+            same(&found.tree, &saved.digests.tree, "tree")?;
+            same(&found.disk, &saved.digests.disk, "disk")?;
+        } else {
+            let problems = ended.status.as_ref().map(|status| &status.problems[..]);
+            excused(&ended, problems.unwrap_or_default(), Some(&strike))?;
+        }
+        b.kubectl(&["delete", "namespace", &namespace, "--timeout=180s"])
+            .await?;
+        b.nothing_is_left().await?;
+        Ok(struck)
+    }
+}
+
+fn say(name: &str, strike: Option<Strike>, struck: bool, begun: Instant, verdict: &str) {
+    let blow = match strike {
+        Some(strike) if struck => format!("{:?} after {:?}", strike.blow, strike.after),
+        Some(strike) => format!("{:?} came too late", strike.blow),
+        None => "nothing".to_owned(),
+    };
+    println!(
+        "{name}: {blow}; ended after {:?}: {verdict}",
+        begun.elapsed()
+    );
+}
+
+/// Waits until all volumes of a Restore have ended, one way or the other.
+async fn volumes_ended(b: &NodeWorld, restore: &Restore) -> Result<()> {
+    let api: Api<VolumeRestore> = Api::namespaced(b.client(), OPERATOR_NAMESPACE);
+    let label = format!("{FOR_LABEL}={}", restore.uid().unwrap_or_default());
+    let params = ListParams::default().labels(&label);
+    eventually("its volumes have ended", LIMIT, async || {
+        let mut volumes = api.list(&params).await?.items.into_iter();
+        let open = volumes.any(|volume| {
+            let conditions = volume.status.unwrap_or_default().conditions;
+            !is_true(&conditions, ConditionType::Complete)
+                && !is_true(&conditions, ConditionType::Failed)
+        });
+        Ok((!open).then_some(()))
+    })
+    .await
+}
+
+fn same(found: &str, expected: &str, what: &str) -> Result<()> {
+    ensure!(
+        found == expected,
+        "{what} has the digest {found}, not {expected}"
+    );
+    Ok(())
+}
+
+fn digests(tree: &Path, disk: &Path) -> Result<Digests> {
+    Ok(Digests {
+        tree: digest_of_files(tree)?,
+        disk: digest_of_bytes(disk)?,
+    })
+}
+
+fn digest_of_files(tree: &Path) -> Result<String> {
+    let count = fs::read_dir(tree.join("data"))?.count() as u64;
+    ensure!(count == LARGE_FILES + SMALL_FILES, "{count} files");
+    let script = "find data image -type f -exec sha256sum {} + | LC_ALL=C sort | sha256sum";
+    shell(script, tree, Stdio::null())
+}
+
+fn digest_of_bytes(disk: &Path) -> Result<String> {
+    shell("sha256sum", Path::new("/"), fs::File::open(disk)?.into())
+}
+
+fn shell(script: &str, place: &Path, input: Stdio) -> Result<String> {
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .current_dir(place)
+        .stdin(input)
+        .output()
+        .context("cannot run sh")?;
+    ensure!(
+        output.status.success(),
+        "{script}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// A Backup of both volumes, whose pod is held while the snapshots are cut: a file
+/// says so, which is then in the snapshot.
+fn request(name: &str) -> Backup {
+    let mut request = backup(name, "main");
+    request.spec.selection.namespaces = vec![NAMESPACE.to_owned()];
+    request.spec.volumes = VolumePolicy::Save;
+    request.spec.volume_policies = vec![VolumeRule {
+        matching: VolumeMatch::default(),
+        way: VolumeWay::Move,
+        snapshot_class: None,
+    }];
+    request.spec.hooks = vec![Hook {
+        namespaces: vec![NAMESPACE.to_owned()],
+        label_selector: LabelSelector {
+            match_labels: Some(BTreeMap::from([("app".to_owned(), "holder".to_owned())])),
+            ..LabelSelector::default()
+        },
+        container: None,
+        quiesce: "touch /tree/quiesced; sleep 1".to_owned(),
+        resume: Some("rm -f /tree/quiesced".to_owned()),
+        timeout_seconds: HOOK_SECONDS,
+        on_failure: HookFailure::Fail,
+    }];
+    request
+}
+
+/// A pod that has both volumes and does nothing with them.
+fn holder() -> String {
+    let claim = |name: &str, mode: &str, size: &str| {
+        format!(
+            "
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{namespace: {NAMESPACE}, name: {name}}}
+spec:
+  storageClassName: fast
+  volumeMode: {mode}
+  accessModes: [ReadWriteOnce]
+  resources: {{requests: {{storage: {size}}}}}
+"
+        )
+    };
+    let (tree, disk) = (
+        claim("tree", "Filesystem", "1Gi"),
+        claim("disk", "Block", "64Mi"),
+    );
+    format!(
+        "
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {NAMESPACE}}}
+---{tree}---{disk}---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{namespace: {NAMESPACE}, name: holder}}
+spec:
+  selector: {{matchLabels: {{app: holder}}}}
+  template:
+    metadata: {{labels: {{app: holder}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: holder
+        image: {BUSYBOX}
+        imagePullPolicy: Never
+        command: [sleep, '86400']
+        volumeMounts: [{{name: tree, mountPath: /tree}}]
+        volumeDevices: [{{name: disk, devicePath: /dev/disk}}]
+      volumes:
+      - {{name: tree, persistentVolumeClaim: {{claimName: tree}}}}
+      - {{name: disk, persistentVolumeClaim: {{claimName: disk}}}}
+"
+    )
+}
