@@ -10,4 +10,3 @@ mod a_database_moves_to_another_cluster;
 mod a_killed_volume_backup_ends_truthfully;
 mod a_volume_is_equal_in_the_other_cluster;
 mod blows;
-mod the_operator_runs_in_pods;
