@@ -1,6 +1,7 @@
 //! PostgreSQL and Redis as an application that has volumes: what they are to a
 //! cluster, writers that never stop, and what they say they have.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -55,6 +56,13 @@ pub struct Acknowledged {
     pub postgres: u64,
     /// The number of the last element.
     pub redis: u64,
+}
+
+impl fmt::Display for Acknowledged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { postgres, redis } = self;
+        write!(f, "{postgres} rows and {redis} elements")
+    }
 }
 
 impl Databases<'_> {

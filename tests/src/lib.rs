@@ -6,6 +6,7 @@
 mod application;
 mod databases;
 mod installation;
+mod moving_databases;
 mod node_world;
 mod requests;
 mod world;
@@ -13,6 +14,7 @@ mod world;
 pub use application::*;
 pub use databases::*;
 pub use installation::*;
+pub use moving_databases::*;
 pub use node_world::*;
 pub use requests::*;
 pub use world::*;

@@ -5,6 +5,7 @@
 
 mod hold;
 mod timeline;
+mod volumes;
 
 use std::fs;
 use std::path::PathBuf;
@@ -38,11 +39,18 @@ pub(crate) struct Demo {
     /// Stops what a demo with --keep has left running.
     #[arg(long, conflicts_with = "keep")]
     stop: bool,
+    /// Shows databases that move to another cluster with their volumes, on real nodes; as
+    /// root on Debian.
+    #[arg(long, conflicts_with_all = ["keep", "stop"])]
+    volumes: bool,
 }
 
 impl Demo {
     /// Runs the demo; success only if the comparison holds.
     pub(crate) fn run(&self) -> Result<ExitCode> {
+        if self.volumes {
+            return volumes::run().map(|()| ExitCode::SUCCESS);
+        }
         if self.stop {
             return hold::stop(&folder());
         }

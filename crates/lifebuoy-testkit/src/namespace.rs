@@ -1,4 +1,4 @@
-//! Tests in namespaces of their own: where a real node runs.
+//! Tests, and other programs, in namespaces of their own: where a real node runs.
 //!
 //! A kubelet, a containerd and their pods need root, and leave mounts, bridges
 //! and processes behind. So a test with a node runs this program once more,
@@ -17,12 +17,13 @@ mod requirements;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::Read;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::directory::{self, TestDirectory};
 use crate::node::images::{self, Layer};
@@ -38,6 +39,8 @@ const RUN: &str = "namespace";
 const DATA: &str = "data";
 /// A run that takes longer than this hangs.
 const RUN_LIMIT: Duration = Duration::from_secs(3600);
+/// How often the output of a run is looked for.
+const OUTPUT_POLL: Duration = Duration::from_millis(100);
 /// How much of a failed run's output its error quotes, in bytes.
 const LOG_TAIL_BYTES: usize = 8000;
 /// The address at which pods reach what the test starts.
@@ -87,10 +90,36 @@ pub fn test(needs: &Needs, story: impl FnOnce() -> Result<()>) -> Result<()> {
         requirements::say_skipped(&name, &missing);
         return Ok(());
     }
-    prepare(needs)?;
-    let program = std::env::current_exe()?;
+    prepare(needs, &|line| tracing::info!("{line}"))?;
     let arguments = ["--exact", &name, "--nocapture"];
-    run(&program, &arguments.map(OsString::from))
+    let ended = run(&arguments.map(OsString::from), RUN_LIMIT, None)?;
+    ended.with_tail()
+}
+
+/// Runs this whole program once more, with its arguments, inside namespaces of
+/// its own: there, and only there, `story` runs. Called by the program itself,
+/// and once more by itself inside. What it prints inside goes to `say`, a line at
+/// a time; outside, so does what is made before.
+///
+/// # Errors
+/// Where the machine cannot run a node, in one line; and when the story fails or
+/// takes longer than `limit`. Its output has said why.
+pub fn program(
+    needs: &Needs,
+    limit: Duration,
+    say: &dyn Fn(&str),
+    story: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    if is_inside() {
+        set_up()?;
+        return story();
+    }
+    if let Some(missing) = missing() {
+        bail!("{missing}");
+    }
+    prepare(needs, say)?;
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    run(&arguments, limit, Some(say))?.without_tail()
 }
 
 /// Whether this process is inside.
@@ -112,19 +141,62 @@ pub fn address() -> Ipv4Addr {
     }
 }
 
-fn prepare(needs: &Needs) -> Result<()> {
-    let progress = |line: &str| tracing::info!("{line}");
+fn prepare(needs: &Needs, progress: &dyn Fn(&str)) -> Result<()> {
     let tools = [&Tool::CLUSTER[..], &Tool::NODE, &needs.tools].concat();
-    tools::ensure(&tools, &progress)?;
+    tools::ensure(&tools, progress)?;
     tools::snapshot_definitions()?;
     for layer in [Layer::Busybox].iter().chain(&needs.layers) {
-        images::ensure(*layer, &progress)?;
+        images::ensure(*layer, progress)?;
     }
     Ok(())
 }
 
-/// Runs a program inside, to its end.
-fn run(program: &Path, arguments: &[OsString]) -> Result<()> {
+/// How a run has ended.
+struct Ended {
+    /// Its status, if it had one in time.
+    status: Option<ExitStatus>,
+    limit: Duration,
+    /// The end of its output.
+    tail: String,
+    /// Where all of it is.
+    logs: PathBuf,
+}
+
+impl Ended {
+    fn is_success(&self) -> bool {
+        self.status.is_some_and(|status| status.success())
+    }
+
+    /// Its failure, with the end of its output.
+    fn with_tail(self) -> Result<()> {
+        let tail = self.tail.clone();
+        let logs = self.logs.display().to_string();
+        let failed = || format!("the test failed inside; all logs are in {logs}");
+        match self.outcome() {
+            Ok(()) => Ok(()),
+            Err(error) => Err(anyhow!("{error}:\n{tail}")).with_context(failed),
+        }
+    }
+
+    /// Its failure, for those who have seen its output.
+    fn without_tail(self) -> Result<()> {
+        let logs = self.logs.display().to_string();
+        self.outcome()
+            .with_context(|| format!("it failed inside; all logs are in {logs}"))
+    }
+
+    fn outcome(self) -> Result<()> {
+        match self.status {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => bail!("{status}"),
+            None => bail!("not at its end after {} s", self.limit.as_secs()),
+        }
+    }
+}
+
+/// Runs this program inside, to its end, and tells its output where it is wanted.
+fn run(arguments: &[OsString], limit: Duration, say: Option<&dyn Fn(&str)>) -> Result<Ended> {
+    let program = std::env::current_exe()?;
     let lock = cache_folder()?.join("namespace.lock");
     let lock = File::create(&lock).with_context(|| format!("cannot make {}", lock.display()))?;
     lock.lock().context("cannot wait for another run")?;
@@ -138,20 +210,19 @@ fn run(program: &Path, arguments: &[OsString]) -> Result<()> {
         .args(["--mount", "--net", "--pid", "--fork", "--kill-child"])
         .args(["--mount-proc", "--propagation", "private"])
         .args(["sh", "-c", "\"$@\"; exit $?", "sh"])
-        .arg(program)
+        .arg(&program)
         .args(arguments)
         .env(FOLDER_VARIABLE, directory.path());
-    let outcome = end_of(Process::spawn(spec)?);
+    let ended = end_of(Process::spawn(spec)?, limit, say, directory.path());
     leftovers::remove()?;
     if !TestDirectory::keeps_everything() {
         fs::remove_dir_all(&data).context("cannot remove the data of the nodes")?;
     }
-    match outcome {
-        Ok(()) => directory.passed(),
-        Err(_) => directory.keep(),
+    match &ended {
+        Ok(ended) if ended.is_success() => directory.passed(),
+        _ => directory.keep(),
     }
-    let logs = directory.path().display().to_string();
-    outcome.with_context(|| format!("the test failed inside; all logs are in {logs}"))
+    ended
 }
 
 /// Gigabytes of images, of which nobody reads the rest.
@@ -173,14 +244,45 @@ fn remove_data_of_killed_runs() -> Result<()> {
     Ok(())
 }
 
-fn end_of(mut process: Process) -> Result<()> {
-    let status: Option<ExitStatus> = process.wait_for(RUN_LIMIT)?;
+fn end_of(
+    mut process: Process,
+    limit: Duration,
+    say: Option<&dyn Fn(&str)>,
+    logs: &Path,
+) -> Result<Ended> {
+    let status = match say {
+        None => process.wait_for(limit)?,
+        Some(say) => wait_and_tell(&mut process, limit, say)?,
+    };
     process.kill();
-    let tail = process.log_tail(LOG_TAIL_BYTES);
-    match status {
-        Some(status) if status.success() => Ok(()),
-        Some(status) => bail!("{status}:\n{tail}"),
-        None => bail!("not at its end after {} s:\n{tail}", RUN_LIMIT.as_secs()),
+    Ok(Ended {
+        status,
+        limit,
+        tail: process.log_tail(LOG_TAIL_BYTES),
+        logs: logs.to_owned(),
+    })
+}
+
+/// Waits for the end of a process, and tells each line of its log meanwhile.
+fn wait_and_tell(
+    process: &mut Process,
+    limit: Duration,
+    say: &dyn Fn(&str),
+) -> Result<Option<ExitStatus>> {
+    let started = Instant::now();
+    let mut log = File::open(process.log()).context("the run has no log")?;
+    let mut text = Vec::new();
+    loop {
+        // In this order: what is read after its end, is all.
+        let status = process.wait_for(OUTPUT_POLL)?;
+        log.read_to_end(&mut text)?;
+        while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = text.drain(..=end).collect();
+            say(String::from_utf8_lossy(&line).trim_end_matches('\n'));
+        }
+        if status.is_some() || started.elapsed() > limit {
+            return Ok(status);
+        }
     }
 }
 
