@@ -41,7 +41,7 @@ const MIB: usize = 1 << 20;
 /// What is written to the block device at a time.
 const DISK_BYTES: usize = 32 * MIB;
 /// How many blows there are, more of them in backups than in restores.
-const BLOWS: usize = 8;
+const BLOWS: usize = 3;
 const IN_BACKUPS_OF_8: usize = 5;
 /// A request that ends before its blow is followed by another, which is struck sooner.
 const TRIES: u32 = 4;
