@@ -24,6 +24,7 @@ mod metrics;
 mod mover;
 mod recovery_point;
 mod repository;
+mod request;
 mod restore;
 mod run;
 mod schedule;

@@ -7,7 +7,7 @@ use kube::{
     api::{DeleteParams, Preconditions},
     runtime::controller::Action,
 };
-use lifebuoy_api::{Backup, BackupStatus, ConditionType, Reason, find, time::from_kube};
+use lifebuoy_api::{Backup, BackupStatus, Reason, time::from_kube};
 use lifebuoy_engine::steps;
 use lifebuoy_repo::SessionId;
 
@@ -21,6 +21,7 @@ use crate::{
     Error,
     context::{Context, Reconciled},
     recovery_point,
+    request::{self, Then, Verdict, verdict},
     status::{Standing, publish},
 };
 
@@ -32,43 +33,7 @@ const QUEUE_INTERVAL: Duration = Duration::from_secs(2);
 const RECOVERIES_MAX: u32 = 8;
 
 /// What a step led to.
-pub(crate) struct Done {
-    status: BackupStatus,
-    action: Action,
-    /// What starts when the status is written, and not before.
-    then: Then,
-}
-
-enum Then {
-    Nothing,
-    Start(Box<Attempt>, tokio::sync::OwnedSemaphorePermit),
-    Forget,
-}
-
-impl Done {
-    fn unchanged(seen: &Seen, action: Action) -> Self {
-        let status = seen.backup.status.clone().unwrap_or_default();
-        Self {
-            status,
-            action,
-            then: Then::Nothing,
-        }
-    }
-
-    fn stands(seen: &Seen, mut status: BackupStatus, standing: &Standing, action: Action) -> Self {
-        status::stand(
-            &mut status,
-            standing,
-            seen.backup.metadata.generation,
-            seen.now,
-        );
-        Self {
-            status,
-            action,
-            then: Then::Nothing,
-        }
-    }
-}
+pub(crate) type Done = request::Done<BackupStatus, Box<Attempt>>;
 
 pub(crate) async fn execute(
     context: &Arc<Context>,
@@ -80,23 +45,32 @@ pub(crate) async fn execute(
     match step {
         Step::Rest(None) => {
             context.backups.remove(&uid);
-            Ok(Done::unchanged(seen, Action::await_change()))
+            Ok(Done::unchanged(&seen.backup, Action::await_change()))
         }
-        Step::Rest(Some(wait)) => Ok(Done::unchanged(seen, Action::requeue(wait))),
+        Step::Rest(Some(wait)) => Ok(Done::unchanged(&seen.backup, Action::requeue(wait))),
         Step::Delete => {
             delete(context, &seen.backup).await?;
-            Ok(Done::unchanged(seen, Action::await_change()))
+            Ok(Done::unchanged(&seen.backup, Action::await_change()))
         }
         Step::Stand(standing) => {
             let action = match standing {
                 Standing::Waiting(..) => Action::requeue(QUEUE_INTERVAL),
                 _ => Action::await_change(),
             };
-            Ok(Done::stands(seen, status, &standing, action))
+            Ok(Done::stands(
+                &seen.backup,
+                seen.now,
+                status,
+                &standing,
+                action,
+            ))
         }
         Step::Begin(selector) => {
             let Some(place) = context.backups.place() else {
-                return Ok(Done::unchanged(seen, Action::requeue(QUEUE_INTERVAL)));
+                return Ok(Done::unchanged(
+                    &seen.backup,
+                    Action::requeue(QUEUE_INTERVAL),
+                ));
             };
             let session = SessionId::random(&mut rand::rng());
             let mut status = status;
@@ -123,7 +97,10 @@ pub(crate) async fn execute(
         Step::Recover(session) => recover(context, seen, session).await,
         Step::Stop => {
             context.backups.stop(&uid);
-            Ok(Done::unchanged(seen, Action::requeue(PROGRESS_INTERVAL)))
+            Ok(Done::unchanged(
+                &seen.backup,
+                Action::requeue(PROGRESS_INTERVAL),
+            ))
         }
         Step::Follow => Ok(follow(context, seen, &uid)),
         Step::Finish => finish(context, seen, &uid).await,
@@ -131,7 +108,7 @@ pub(crate) async fn execute(
 }
 
 fn follow(context: &Context, seen: &Seen, uid: &str) -> Done {
-    let mut done = Done::unchanged(seen, Action::requeue(PROGRESS_INTERVAL));
+    let mut done = Done::unchanged(&seen.backup, Action::requeue(PROGRESS_INTERVAL));
     if context.backups.publish_due(uid, PROGRESS_INTERVAL)
         && let Some(progress) = context.backups.progress(uid)
     {
@@ -151,7 +128,8 @@ async fn recover(context: &Context, seen: &Seen, session: SessionId) -> Result<D
             let point = show(context, seen, &saved).await?;
             let standing = status::saved(&mut status, &saved, point);
             Ok(Done::stands(
-                seen,
+                &seen.backup,
+                seen.now,
                 status,
                 &standing,
                 Action::await_change(),
@@ -165,7 +143,8 @@ async fn recover(context: &Context, seen: &Seen, session: SessionId) -> Result<D
                 "the attempt before was interrupted, and its session is ended".to_owned(),
             );
             Ok(Done::stands(
-                seen,
+                &seen.backup,
+                seen.now,
                 status,
                 &standing,
                 Action::requeue(Duration::ZERO),
@@ -183,7 +162,13 @@ async fn recover(context: &Context, seen: &Seen, session: SessionId) -> Result<D
             } else {
                 Standing::Waiting(reason, message)
             };
-            Ok(Done::stands(seen, status, &standing, Action::requeue(wait)))
+            Ok(Done::stands(
+                &seen.backup,
+                seen.now,
+                status,
+                &standing,
+                Action::requeue(wait),
+            ))
         }
     }
 }
@@ -219,7 +204,10 @@ async fn ask(
 async fn finish(context: &Context, seen: &Seen, uid: &str) -> Result<Done, Error> {
     let mut status = seen.backup.status.clone().unwrap_or_default();
     let Some(outcome) = context.backups.outcome(uid) else {
-        return Ok(Done::unchanged(seen, Action::requeue(PROGRESS_INTERVAL)));
+        return Ok(Done::unchanged(
+            &seen.backup,
+            Action::requeue(PROGRESS_INTERVAL),
+        ));
     };
     let standing = match outcome {
         Outcome::Committed(saved) => {
@@ -243,13 +231,13 @@ async fn finish(context: &Context, seen: &Seen, uid: &str) -> Result<Done, Error
             )
         }
         // The operator ends: whoever comes next continues from the status.
-        Outcome::Stopped => return Ok(Done::unchanged(seen, Action::await_change())),
+        Outcome::Stopped => return Ok(Done::unchanged(&seen.backup, Action::await_change())),
     };
     let action = match standing {
         Standing::Waiting(..) => Action::requeue(Duration::ZERO),
         _ => Action::await_change(),
     };
-    let mut done = Done::stands(seen, status, &standing, action);
+    let mut done = Done::stands(&seen.backup, seen.now, status, &standing, action);
     done.then = Then::Forget;
     Ok(done)
 }
@@ -344,34 +332,34 @@ pub(crate) async fn publish_and_announce(
 }
 
 async fn announce(context: &Context, backup: &Backup, status: &BackupStatus) {
-    let complete = find(&status.conditions, ConditionType::Complete);
-    let condition = complete.or_else(|| find(&status.conditions, ConditionType::Failed));
-    let Some(condition) = condition else { return };
-    let reason = Reason::ALL
-        .iter()
-        .find(|reason| reason.as_str() == condition.reason);
-    let reason = reason.copied().unwrap_or(Reason::InternalError);
+    let Some(Verdict {
+        complete,
+        reason,
+        message,
+    }) = verdict(&status.conditions)
+    else {
+        return;
+    };
     let now = context.now();
     let took = status
         .start_time
         .as_ref()
         .and_then(|start| (now - from_kube(start)).to_std().ok());
     let schedule = capture::schedule_of(backup);
-    let done = complete.is_some();
     context
         .metrics
-        .backup_ended(&schedule, reason, done, took, &status.progress, now);
-    if done {
+        .backup_ended(&schedule, reason, complete, took, &status.progress, now);
+    if complete {
         tracing::info!(objects = status.progress.objects, "complete");
         context
             .events
-            .normal(backup, "Capture", reason, &condition.message)
+            .normal(backup, "Capture", reason, message)
             .await;
     } else {
-        tracing::warn!(reason = %reason, "{}", condition.message);
+        tracing::warn!(reason = %reason, "{message}");
         context
             .events
-            .warning(backup, "Capture", reason, &condition.message)
+            .warning(backup, "Capture", reason, message)
             .await;
     }
 }

@@ -12,7 +12,7 @@ mod volumes;
 use std::sync::Arc;
 
 use kube::{ResourceExt, core::DeserializeGuard};
-use lifebuoy_api::{self as api, ConditionType, Reason, find};
+use lifebuoy_api as api;
 
 pub(crate) use capture::{BackupTasks, panicked};
 pub(crate) use plan::{ended, rest_of_life};
@@ -20,7 +20,7 @@ pub(crate) use volumes::{clean_up_snapshots, snapshot_owners};
 
 use crate::{
     context::{Context, Reconciled},
-    status::{Standing, publish},
+    request::refuse,
 };
 
 /// Brings one Backup forward.
@@ -45,34 +45,4 @@ pub(crate) async fn reconcile(
     let step = plan::next(&seen);
     let done = execute::execute(&context, &seen, step).await?;
     execute::publish_and_announce(&context, &seen, done).await
-}
-
-/// Says no, and does nothing else.
-async fn refuse(
-    context: &Context,
-    backup: &api::Backup,
-    reason: Reason,
-    message: String,
-) -> Reconciled {
-    let mut status = backup.status.clone().unwrap_or_default();
-    let refused = find(&status.conditions, ConditionType::Stalled)
-        .is_some_and(|c| c.status == "True" && c.reason == reason.as_str());
-    if !refused {
-        let standing = Standing::Stalled(reason, message);
-        status::stand(
-            &mut status,
-            &standing,
-            backup.metadata.generation,
-            context.now(),
-        );
-        publish(
-            &context.client,
-            backup,
-            backup.status.as_ref(),
-            &status,
-            None,
-        )
-        .await?;
-    }
-    Ok(kube::runtime::controller::Action::await_change())
 }

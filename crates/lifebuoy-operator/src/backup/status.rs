@@ -5,22 +5,10 @@ use lifebuoy_api::{BackupStatus, Completeness, Reason, time::to_kube};
 use lifebuoy_repo::SessionId;
 
 use super::capture::Saved;
-use crate::status::{Standing, errors, listed};
-
-/// Brings conditions, phase and times to a standing.
-pub(crate) fn stand(
-    status: &mut BackupStatus,
-    standing: &Standing,
-    generation: Option<i64>,
-    now: DateTime<Utc>,
-) {
-    status.observed_generation = generation;
-    status.phase = standing.phase().to_owned();
-    standing.apply(&mut status.conditions, generation, now);
-    if standing.ended() && status.completion_time.is_none() {
-        status.completion_time = Some(to_kube(now));
-    }
-}
+use crate::{
+    request::stand,
+    status::{Standing, errors, listed},
+};
 
 /// An attempt begins in this session.
 pub(crate) fn begin(

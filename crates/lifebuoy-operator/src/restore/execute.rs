@@ -8,12 +8,11 @@ use kube::{
     runtime::controller::Action,
 };
 use lifebuoy_api::{
-    ConditionType, Reason, Restore, RestoreMode, RestoreStatus, find,
+    Reason, Restore, RestoreMode, RestoreStatus,
     time::{from_kube, to_kube},
 };
 use lifebuoy_engine::{restore::Rules, steps};
 use lifebuoy_repo::SessionId;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     observe::Seen,
@@ -26,6 +25,7 @@ use super::{
 use crate::{
     Error,
     context::{Context, Reconciled},
+    request::{self, Then, Verdict, verdict},
     status::{Standing, errors, has_ended, publish},
 };
 
@@ -37,50 +37,12 @@ const QUEUE_INTERVAL: Duration = Duration::from_secs(2);
 const RETRIES_MAX: u32 = 6;
 
 /// What a step led to.
-pub(crate) struct Done {
-    status: RestoreStatus,
-    action: Action,
-    /// What starts when the status is written, and not before.
-    then: Then,
-}
+pub(crate) type Done = request::Done<RestoreStatus, Begun>;
 
-enum Then {
-    Nothing,
-    Plan(Box<Work>, OwnedSemaphorePermit),
-    Apply(Box<Work>, OwnedSemaphorePermit),
-    Forget,
-}
-
-impl Done {
-    fn unchanged(seen: &Seen, action: Action) -> Self {
-        let status = seen.restore.status.clone().unwrap_or_default();
-        Self {
-            status,
-            action,
-            then: Then::Nothing,
-        }
-    }
-
-    fn stands(seen: &Seen, mut status: RestoreStatus, standing: &Standing, action: Action) -> Self {
-        status::stand(
-            &mut status,
-            standing,
-            seen.restore.metadata.generation,
-            seen.now,
-        );
-        Self {
-            status,
-            action,
-            then: Then::Nothing,
-        }
-    }
-
-    fn forget(self) -> Self {
-        Self {
-            then: Then::Forget,
-            ..self
-        }
-    }
+/// What begins.
+pub(crate) enum Begun {
+    Plan(Box<Work>),
+    Apply(Box<Work>),
 }
 
 pub(crate) async fn execute(
@@ -93,15 +55,16 @@ pub(crate) async fn execute(
     match step {
         Step::Rest(None) => {
             context.restores.remove(&uid);
-            Ok(Done::unchanged(seen, Action::await_change()))
+            Ok(Done::unchanged(&seen.restore, Action::await_change()))
         }
-        Step::Rest(Some(wait)) => Ok(Done::unchanged(seen, Action::requeue(wait))),
+        Step::Rest(Some(wait)) => Ok(Done::unchanged(&seen.restore, Action::requeue(wait))),
         Step::Delete => {
             delete(context, &seen.restore).await?;
-            Ok(Done::unchanged(seen, Action::await_change()))
+            Ok(Done::unchanged(&seen.restore, Action::await_change()))
         }
         Step::Stand(standing) => Ok(Done::stands(
-            seen,
+            &seen.restore,
+            seen.now,
             status,
             &standing,
             Action::await_change(),
@@ -119,7 +82,10 @@ pub(crate) async fn execute(
         } => begin(context, seen, rules, snapshot, again, RUNNING).await,
         Step::Stop => {
             context.restores.stop(&uid);
-            Ok(Done::unchanged(seen, Action::requeue(PROGRESS_INTERVAL)))
+            Ok(Done::unchanged(
+                &seen.restore,
+                Action::requeue(PROGRESS_INTERVAL),
+            ))
         }
         Step::Follow => Ok(follow(context, seen, &uid)),
         Step::Finish => Ok(finish(context, seen, &uid)),
@@ -157,7 +123,8 @@ async fn resolve(context: &Context, seen: &Seen, uid: &str) -> Result<Done, Erro
             ),
         );
         return Ok(Done::stands(
-            seen,
+            &seen.restore,
+            seen.now,
             status,
             &standing,
             Action::await_change(),
@@ -166,7 +133,8 @@ async fn resolve(context: &Context, seen: &Seen, uid: &str) -> Result<Done, Erro
     status.fingerprint = Some(fingerprint);
     let standing = Standing::Waiting(Reason::InProgress, format!("snapshot {session} is chosen"));
     Ok(Done::stands(
-        seen,
+        &seen.restore,
+        seen.now,
         status,
         &standing,
         Action::requeue(Duration::ZERO),
@@ -186,15 +154,37 @@ fn unresolved_done(context: &Context, seen: &Seen, uid: &str, unresolved: Unreso
             if failures > RETRIES_MAX {
                 context.succeeded(&key);
                 let standing = Standing::Failed(reason, message);
-                return Done::stands(seen, status, &standing, Action::await_change());
+                return Done::stands(
+                    &seen.restore,
+                    seen.now,
+                    status,
+                    &standing,
+                    Action::await_change(),
+                );
             }
             let standing = Standing::Waiting(reason, message);
-            Done::stands(seen, status, &standing, Action::requeue(wait))
+            Done::stands(
+                &seen.restore,
+                seen.now,
+                status,
+                &standing,
+                Action::requeue(wait),
+            )
         }
-        Standing::Waiting(..) => {
-            Done::stands(seen, status, &standing, Action::requeue(QUEUE_INTERVAL))
-        }
-        standing => Done::stands(seen, status, &standing, Action::await_change()),
+        Standing::Waiting(..) => Done::stands(
+            &seen.restore,
+            seen.now,
+            status,
+            &standing,
+            Action::requeue(QUEUE_INTERVAL),
+        ),
+        standing => Done::stands(
+            &seen.restore,
+            seen.now,
+            status,
+            &standing,
+            Action::await_change(),
+        ),
     }
 }
 
@@ -210,7 +200,7 @@ async fn begin(
     let uid = seen.restore.uid().unwrap_or_default();
     let Some(place) = context.restores.place() else {
         let standing = Standing::Waiting(Reason::Waiting, "another Restore runs".to_owned());
-        let mut done = Done::unchanged(seen, Action::requeue(QUEUE_INTERVAL));
+        let mut done = Done::unchanged(&seen.restore, Action::requeue(QUEUE_INTERVAL));
         // The phase tells where it was interrupted: it stays.
         let generation = seen.restore.metadata.generation;
         standing.apply(&mut done.status.conditions, generation, seen.now);
@@ -234,7 +224,13 @@ async fn begin(
         "the plan is carried out"
     };
     let standing = Standing::Running(message.to_owned());
-    let mut done = Done::stands(seen, status, &standing, Action::requeue(PROGRESS_INTERVAL));
+    let mut done = Done::stands(
+        &seen.restore,
+        seen.now,
+        status,
+        &standing,
+        Action::requeue(PROGRESS_INTERVAL),
+    );
     done.status.phase = phase.to_owned();
     let restore = seen.restore.clone();
     let context = context.clone();
@@ -248,16 +244,17 @@ async fn begin(
         may_write,
         again,
     });
-    done.then = if planning {
-        Then::Plan(work, place)
+    let begun = if planning {
+        Begun::Plan(work)
     } else {
-        Then::Apply(work, place)
+        Begun::Apply(work)
     };
+    done.then = Then::Start(begun, place);
     Ok(done)
 }
 
 fn follow(context: &Context, seen: &Seen, uid: &str) -> Done {
-    let mut done = Done::unchanged(seen, Action::requeue(PROGRESS_INTERVAL));
+    let mut done = Done::unchanged(&seen.restore, Action::requeue(PROGRESS_INTERVAL));
     let applies = done.status.phase == RUNNING;
     if applies
         && context.restores.publish_due(uid, PROGRESS_INTERVAL)
@@ -271,21 +268,28 @@ fn follow(context: &Context, seen: &Seen, uid: &str) -> Done {
 
 fn finish(context: &Context, seen: &Seen, uid: &str) -> Done {
     let Some(outcome) = context.restores.outcome(uid) else {
-        return Done::unchanged(seen, Action::requeue(PROGRESS_INTERVAL));
+        return Done::unchanged(&seen.restore, Action::requeue(PROGRESS_INTERVAL));
     };
     match outcome {
         Outcome::Planned(planned) => finish_plan(seen, *planned).forget(),
         Outcome::Applied(applied) => match finish_apply(seen, *applied) {
             Some(done) => done.forget(),
-            None => Done::unchanged(seen, Action::await_change()),
+            None => Done::unchanged(&seen.restore, Action::await_change()),
         },
         Outcome::Stopped if seen.restore.spec.cancel => {
             let status = seen.restore.status.clone().unwrap_or_default();
             let standing = Standing::Failed(Reason::Cancelled, "it was cancelled".to_owned());
-            Done::stands(seen, status, &standing, Action::await_change()).forget()
+            Done::stands(
+                &seen.restore,
+                seen.now,
+                status,
+                &standing,
+                Action::await_change(),
+            )
+            .forget()
         }
         // The operator ends: whoever comes next continues from the status.
-        Outcome::Stopped => Done::unchanged(seen, Action::await_change()),
+        Outcome::Stopped => Done::unchanged(&seen.restore, Action::await_change()),
         Outcome::Failed {
             reason,
             message,
@@ -333,10 +337,22 @@ fn finish_plan(seen: &Seen, planned: Planned) -> Done {
             problem.subject, problem.message
         );
         let standing = Standing::Failed(Reason::PlanRefused, message);
-        return Done::stands(seen, status, &standing, Action::await_change());
+        return Done::stands(
+            &seen.restore,
+            seen.now,
+            status,
+            &standing,
+            Action::await_change(),
+        );
     }
     let standing = Standing::Running("the plan is stored".to_owned());
-    let mut done = Done::stands(seen, status, &standing, Action::requeue(Duration::ZERO));
+    let mut done = Done::stands(
+        &seen.restore,
+        seen.now,
+        status,
+        &standing,
+        Action::requeue(Duration::ZERO),
+    );
     done.status.phase = "Planned".to_owned();
     done
 }
@@ -366,7 +382,8 @@ fn finish_apply(seen: &Seen, applied: Applied) -> Option<Done> {
         return None;
     };
     Some(Done::stands(
-        seen,
+        &seen.restore,
+        seen.now,
         status,
         &standing,
         Action::await_change(),
@@ -424,11 +441,11 @@ pub(crate) async fn publish_and_announce(
     match done.then {
         Then::Nothing => {}
         Then::Forget => tasks.remove(&uid),
-        Then::Plan(work, place) => {
+        Then::Start(Begun::Plan(work), place) => {
             let task = |_, cancel| work::plan(*work, cancel);
             tasks.spawn(&uid, place, progress, task, work::panicked);
         }
-        Then::Apply(work, place) => {
+        Then::Start(Begun::Apply(work), place) => {
             let task = |progress, cancel| work::carry_out(*work, progress, cancel);
             tasks.spawn(&uid, place, progress, task, work::panicked);
         }
@@ -437,27 +454,28 @@ pub(crate) async fn publish_and_announce(
 }
 
 async fn announce(context: &Context, restore: &Restore, status: &RestoreStatus) {
-    let complete = find(&status.conditions, ConditionType::Complete);
-    let condition = complete.or_else(|| find(&status.conditions, ConditionType::Failed));
-    let Some(condition) = condition else { return };
-    let reason = Reason::ALL
-        .iter()
-        .find(|reason| reason.as_str() == condition.reason);
-    let reason = reason.copied().unwrap_or(Reason::InternalError);
+    let Some(Verdict {
+        complete,
+        reason,
+        message,
+    }) = verdict(&status.conditions)
+    else {
+        return;
+    };
     let start = status.start_time.as_ref().map(from_kube);
     let took = start.and_then(|start| (context.now() - start).to_std().ok());
     context.metrics.restore_ended(reason, took, &status.counts);
-    if complete.is_some() {
-        tracing::info!(restore = title(restore), "{}", condition.message);
+    if complete {
+        tracing::info!(restore = title(restore), "{message}");
         context
             .events
-            .normal(restore, "Restore", reason, &condition.message)
+            .normal(restore, "Restore", reason, message)
             .await;
     } else {
-        tracing::warn!(restore = title(restore), reason = %reason, "{}", condition.message);
+        tracing::warn!(restore = title(restore), reason = %reason, "{message}");
         context
             .events
-            .warning(restore, "Restore", reason, &condition.message)
+            .warning(restore, "Restore", reason, message)
             .await;
     }
 }

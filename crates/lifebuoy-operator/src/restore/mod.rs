@@ -13,14 +13,14 @@ mod work;
 use std::sync::Arc;
 
 use kube::{ResourceExt, core::DeserializeGuard, runtime::controller::Action};
-use lifebuoy_api::{ConditionType, Reason, Restore, find};
+use lifebuoy_api::Restore;
 
 pub(crate) use plan::ended;
 pub(crate) use work::RestoreTasks;
 
 use crate::{
     context::{Context, Reconciled},
-    status::{Standing, publish},
+    request::refuse,
 };
 
 /// Brings one Restore forward.
@@ -44,34 +44,4 @@ pub(crate) async fn reconcile(
     let step = plan::next(&seen);
     let done = execute::execute(&context, &seen, step).await?;
     execute::publish_and_announce(&context, &seen, done).await
-}
-
-/// Says no, and does nothing else.
-async fn refuse(
-    context: &Context,
-    restore: &Restore,
-    reason: Reason,
-    message: String,
-) -> Reconciled {
-    let mut status = restore.status.clone().unwrap_or_default();
-    let refused = find(&status.conditions, ConditionType::Stalled)
-        .is_some_and(|c| c.status == "True" && c.reason == reason.as_str());
-    if !refused {
-        let standing = Standing::Stalled(reason, message);
-        status::stand(
-            &mut status,
-            &standing,
-            restore.metadata.generation,
-            context.now(),
-        );
-        publish(
-            &context.client,
-            restore,
-            restore.status.as_ref(),
-            &status,
-            None,
-        )
-        .await?;
-    }
-    Ok(Action::await_change())
 }

@@ -2,28 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
-use lifebuoy_api::{
-    MAX_PROBLEMS, Problem, Reason, RestoreCounts, RestoreStatus, RestoreVolumes, time::to_kube,
-};
+use lifebuoy_api::{MAX_PROBLEMS, Problem, Reason, RestoreCounts, RestoreVolumes};
 use lifebuoy_engine::restore::{Action, Plan, report::Report};
 
 use crate::status::Standing;
-
-/// Brings conditions, phase and times to a standing.
-pub(crate) fn stand(
-    status: &mut RestoreStatus,
-    standing: &Standing,
-    generation: Option<i64>,
-    now: DateTime<Utc>,
-) {
-    status.observed_generation = generation;
-    status.phase = standing.phase().to_owned();
-    standing.apply(&mut status.conditions, generation, now);
-    if standing.ended() && status.completion_time.is_none() {
-        status.completion_time = Some(to_kube(now));
-    }
-}
 
 /// What a person should know, as far as a status has room; and how much there is.
 #[derive(Clone, Debug, Default)]

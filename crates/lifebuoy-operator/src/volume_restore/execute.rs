@@ -9,11 +9,10 @@ use kube::{
     runtime::controller::Action,
 };
 use lifebuoy_api::{
-    ConditionType, FIELD_MANAGER, FOR_LABEL, GROUP, Reason, VERSION, VolumeRestore,
-    VolumeRestoreStatus, find, time::to_kube,
+    FIELD_MANAGER, FOR_LABEL, GROUP, Reason, VERSION, VolumeRestore, VolumeRestoreStatus,
+    time::to_kube,
 };
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     fill::{self, Failure, Filling, Outcome, Work},
@@ -27,6 +26,7 @@ use crate::{
     Error,
     context::{Context, Reconciled},
     mover,
+    request::{self, Then, Verdict, verdict},
     status::{Standing, has_ended, publish},
 };
 
@@ -44,50 +44,7 @@ const RETRIES_MAX: u32 = 6;
 const FINALIZER: &str = "lifebuoy.dev/volume-restore";
 
 /// What a step led to.
-pub(crate) struct Done {
-    status: VolumeRestoreStatus,
-    action: Action,
-    then: Then,
-}
-
-/// What happens when the status is written, and not before.
-enum Then {
-    Nothing,
-    Fill(Box<Work>, OwnedSemaphorePermit),
-    Forget,
-}
-
-impl Done {
-    fn unchanged(seen: &Seen, action: Action) -> Self {
-        Self {
-            status: seen.request.status.clone().unwrap_or_default(),
-            action,
-            then: Then::Nothing,
-        }
-    }
-
-    fn stands(
-        seen: &Seen,
-        mut status: VolumeRestoreStatus,
-        standing: &Standing,
-        action: Action,
-    ) -> Self {
-        let generation = seen.request.metadata.generation;
-        status::stand(&mut status, standing, generation, seen.now);
-        Self {
-            status,
-            action,
-            then: Then::Nothing,
-        }
-    }
-
-    fn forget(self) -> Self {
-        Self {
-            then: Then::Forget,
-            ..self
-        }
-    }
-}
+pub(crate) type Done = request::Done<VolumeRestoreStatus, Box<Work>>;
 
 pub(crate) async fn execute(
     context: &Arc<Context>,
@@ -99,11 +56,11 @@ pub(crate) async fn execute(
     match step {
         Step::Rest => {
             context.volume_restores.remove(&uid);
-            Ok(Done::unchanged(seen, Action::await_change()))
+            Ok(Done::unchanged(&seen.request, Action::await_change()))
         }
         Step::Release => {
             let_go(context, &seen.request, true).await?;
-            Ok(Done::unchanged(seen, Action::await_change()))
+            Ok(Done::unchanged(&seen.request, Action::await_change()))
         }
         Step::Stand(standing) => {
             let interval = match &standing {
@@ -111,7 +68,13 @@ pub(crate) async fn execute(
                 _ => LOOK_INTERVAL,
             };
             let action = Action::requeue(interval);
-            Ok(Done::stands(seen, status, &standing, action))
+            Ok(Done::stands(
+                &seen.request,
+                seen.now,
+                status,
+                &standing,
+                action,
+            ))
         }
         Step::Make => make(context, seen, status).await,
         Step::MakeAnew { other_node } => make_anew(context, seen, other_node).await,
@@ -119,7 +82,10 @@ pub(crate) async fn execute(
         Step::Follow => Ok(follow(context, status, &uid)),
         Step::Stop => {
             context.volume_restores.stop(&uid);
-            Ok(Done::unchanged(seen, Action::requeue(STEP_INTERVAL)))
+            Ok(Done::unchanged(
+                &seen.request,
+                Action::requeue(STEP_INTERVAL),
+            ))
         }
         Step::Finish => finish(context, seen, status, &uid).await,
         Step::HandOver => {
@@ -129,7 +95,13 @@ pub(crate) async fn execute(
             let text = "the filled volume is being bound".to_owned();
             let standing = Standing::Waiting(Reason::InProgress, text);
             let action = Action::requeue(STEP_INTERVAL);
-            Ok(Done::stands(seen, status, &standing, action))
+            Ok(Done::stands(
+                &seen.request,
+                seen.now,
+                status,
+                &standing,
+                action,
+            ))
         }
         Step::Conclude => {
             tidy(context, seen).await?;
@@ -143,14 +115,20 @@ pub(crate) async fn execute(
         Step::Vanish => {
             tidy(context, seen).await?;
             let_go(context, &seen.request, false).await?;
-            Ok(Done::unchanged(seen, Action::await_change()))
+            Ok(Done::unchanged(&seen.request, Action::await_change()))
         }
     }
 }
 
 fn ends(seen: &Seen, status: VolumeRestoreStatus, standing: &Standing) -> Done {
     // It is let go of in the next round.
-    Done::stands(seen, status, standing, Action::requeue(Duration::ZERO))
+    Done::stands(
+        &seen.request,
+        seen.now,
+        status,
+        standing,
+        Action::requeue(Duration::ZERO),
+    )
 }
 
 /// Makes the claim between. What keeps this object until that is removed comes first.
@@ -160,7 +138,10 @@ async fn make(
     mut status: VolumeRestoreStatus,
 ) -> Result<Done, Error> {
     let Some(claim) = &seen.claim else {
-        return Ok(Done::unchanged(seen, Action::requeue(STEP_INTERVAL)));
+        return Ok(Done::unchanged(
+            &seen.request,
+            Action::requeue(STEP_INTERVAL),
+        ));
     };
     if !seen.request.finalizers().iter().any(|f| f == FINALIZER) {
         let mut finalizers = seen.request.finalizers().to_vec();
@@ -185,7 +166,13 @@ async fn make(
     status.node.clone_from(&claim.node);
     status.start_time.get_or_insert_with(|| to_kube(seen.now));
     let standing = Standing::Waiting(Reason::InProgress, "its volume is being made".to_owned());
-    let mut done = Done::stands(seen, status, &standing, Action::requeue(STEP_INTERVAL));
+    let mut done = Done::stands(
+        &seen.request,
+        seen.now,
+        status,
+        &standing,
+        Action::requeue(STEP_INTERVAL),
+    );
     done.status.phase = "Running".to_owned();
     Ok(done)
 }
@@ -205,13 +192,17 @@ async fn taken(
     let own = seen.request.uid();
     let other = there.is_some_and(|there| there.labels().get(FOR_LABEL) != own.as_ref());
     if !other {
-        return Ok(Done::unchanged(seen, Action::requeue(STEP_INTERVAL)));
+        return Ok(Done::unchanged(
+            &seen.request,
+            Action::requeue(STEP_INTERVAL),
+        ));
     }
     let text =
         format!("another VolumeRestore has made the claim `{name}`: it waits until that is gone");
     let standing = Standing::Waiting(Reason::Waiting, text);
     Ok(Done::stands(
-        seen,
+        &seen.request,
+        seen.now,
         status,
         &standing,
         Action::requeue(LOOK_INTERVAL),
@@ -239,33 +230,48 @@ async fn make_anew(context: &Context, seen: &Seen, other_node: bool) -> Result<D
             Err(error) => return Err(Error::kube("remove the claim of a mover", error)),
         }
     }
-    Ok(Done::unchanged(seen, Action::requeue(STEP_INTERVAL)))
+    Ok(Done::unchanged(
+        &seen.request,
+        Action::requeue(STEP_INTERVAL),
+    ))
 }
 
 /// Begins to fill, if there is room.
 fn begin(context: &Arc<Context>, seen: &Seen, mut status: VolumeRestoreStatus) -> Done {
     let Some(claim) = &seen.claim else {
-        return Done::unchanged(seen, Action::requeue(STEP_INTERVAL));
+        return Done::unchanged(&seen.request, Action::requeue(STEP_INTERVAL));
     };
     let Some(place) = context.volume_restores.place() else {
         let text = "other volumes are being filled".to_owned();
         let standing = Standing::Waiting(Reason::Waiting, text);
         // All are woken when one has ended.
-        return Done::stands(seen, status, &standing, Action::requeue(LOOK_INTERVAL));
+        return Done::stands(
+            &seen.request,
+            seen.now,
+            status,
+            &standing,
+            Action::requeue(LOOK_INTERVAL),
+        );
     };
     status.attempts += 1;
     status.claim_uid = Some(claim.uid.clone());
     status.node.clone_from(&claim.node);
     status.start_time.get_or_insert_with(|| to_kube(seen.now));
     let standing = Standing::Running("it is being filled".to_owned());
-    let mut done = Done::stands(seen, status, &standing, Action::requeue(PROGRESS_INTERVAL));
+    let mut done = Done::stands(
+        &seen.request,
+        seen.now,
+        status,
+        &standing,
+        Action::requeue(PROGRESS_INTERVAL),
+    );
     let work = Box::new(Work {
         context: context.clone(),
         request: seen.request.clone(),
         claim_uid: claim.uid.clone(),
         block: claim.is_block(),
     });
-    done.then = Then::Fill(work, place);
+    done.then = Then::Start(work, place);
     done
 }
 
@@ -289,7 +295,10 @@ async fn finish(
     uid: &str,
 ) -> Result<Done, Error> {
     let Some(outcome) = context.volume_restores.outcome(uid) else {
-        return Ok(Done::unchanged(seen, Action::requeue(STEP_INTERVAL)));
+        return Ok(Done::unchanged(
+            &seen.request,
+            Action::requeue(STEP_INTERVAL),
+        ));
     };
     match outcome {
         Outcome::Filled(report) => {
@@ -298,7 +307,7 @@ async fn finish(
             let text = "the filled volume is being bound".to_owned();
             let standing = Standing::Waiting(Reason::InProgress, text);
             let action = Action::requeue(Duration::ZERO);
-            Ok(Done::stands(seen, status, &standing, action).forget())
+            Ok(Done::stands(&seen.request, seen.now, status, &standing, action).forget())
         }
         // Whoever wanted that it stops decides again, or another operator goes on.
         Outcome::Stopped => {
@@ -307,7 +316,7 @@ async fn finish(
             } else {
                 Action::requeue(Duration::ZERO)
             };
-            Ok(Done::unchanged(seen, action).forget())
+            Ok(Done::unchanged(&seen.request, action).forget())
         }
         Outcome::Failed(failure) => failed(context, seen, status, uid, failure).await,
     }
@@ -330,7 +339,14 @@ async fn failed(
         let (failures, wait) = context.failed(&key);
         if failures <= RETRIES_MAX {
             let standing = Standing::Waiting(reason, message);
-            return Ok(Done::stands(seen, status, &standing, Action::requeue(wait)).forget());
+            return Ok(Done::stands(
+                &seen.request,
+                seen.now,
+                status,
+                &standing,
+                Action::requeue(wait),
+            )
+            .forget());
         }
     }
     context.succeeded(&key);
@@ -407,7 +423,7 @@ pub(crate) async fn publish_and_announce(
     match done.then {
         Then::Nothing => {}
         Then::Forget => context.volume_restores.remove(&uid),
-        Then::Fill(work, place) => {
+        Then::Start(work, place) => {
             let task = |filling, cancel| fill::fill(*work, filling, cancel);
             let filling = Arc::new(Filling::default());
             context
@@ -419,15 +435,15 @@ pub(crate) async fn publish_and_announce(
 }
 
 async fn announce(context: &Context, request: &VolumeRestore, status: &VolumeRestoreStatus) {
-    let complete = find(&status.conditions, ConditionType::Complete);
-    let condition = complete.or_else(|| find(&status.conditions, ConditionType::Failed));
-    let Some(condition) = condition else { return };
-    let reason = Reason::ALL
-        .iter()
-        .find(|reason| reason.as_str() == condition.reason);
-    let reason = reason.copied().unwrap_or(Reason::InternalError);
-    let message = &condition.message;
-    if complete.is_some() {
+    let Some(Verdict {
+        complete,
+        reason,
+        message,
+    }) = verdict(&status.conditions)
+    else {
+        return;
+    };
+    if complete {
         tracing::info!("{message}");
         context
             .events

@@ -22,7 +22,7 @@ mod status;
 use std::sync::Arc;
 
 use kube::{ResourceExt, core::DeserializeGuard, runtime::controller::Action};
-use lifebuoy_api::{ConditionType, Reason, VolumeRestore, find};
+use lifebuoy_api::VolumeRestore;
 
 pub(crate) use fill::VolumeTasks;
 pub(crate) use objects::of_claim;
@@ -30,7 +30,7 @@ pub(crate) use plan::ended;
 
 use crate::{
     context::{Context, Reconciled},
-    status::{Standing, publish},
+    request::refuse,
 };
 
 /// Brings one VolumeRestore forward.
@@ -54,28 +54,4 @@ pub(crate) async fn reconcile(
     let step = plan::next(&seen);
     let done = execute::execute(&context, &seen, step).await?;
     execute::publish_and_announce(&context, &seen, done).await
-}
-
-/// Says no, and does nothing else.
-async fn refuse(
-    context: &Context,
-    request: &VolumeRestore,
-    reason: Reason,
-    message: String,
-) -> Reconciled {
-    let mut status = request.status.clone().unwrap_or_default();
-    let refused = find(&status.conditions, ConditionType::Stalled)
-        .is_some_and(|c| c.status == "True" && c.reason == reason.as_str());
-    if !refused {
-        let standing = Standing::Stalled(reason, message);
-        status::stand(
-            &mut status,
-            &standing,
-            request.metadata.generation,
-            context.now(),
-        );
-        let before = request.status.as_ref();
-        publish(&context.client, request, before, &status, None).await?;
-    }
-    Ok(Action::await_change())
 }

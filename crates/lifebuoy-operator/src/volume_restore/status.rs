@@ -6,24 +6,6 @@ use lifebuoy_engine::volumes::{MoverProgress, MoverReport, Size};
 
 use crate::status::Standing;
 
-/// Brings conditions, phase and times to a standing.
-pub(crate) fn stand(
-    status: &mut VolumeRestoreStatus,
-    standing: &Standing,
-    generation: Option<i64>,
-    now: DateTime<Utc>,
-) {
-    status.observed_generation = generation;
-    status.phase = match standing {
-        Standing::Waiting(..) if status.filled_time.is_some() => "Binding".to_owned(),
-        other => other.phase().to_owned(),
-    };
-    standing.apply(&mut status.conditions, generation, now);
-    if standing.ended() && status.completion_time.is_none() {
-        status.completion_time = Some(to_kube(now));
-    }
-}
-
 /// How far its mover is.
 pub(crate) fn progress(status: &mut VolumeRestoreStatus, now: &MoverProgress) {
     let progress = &mut status.progress;
@@ -79,6 +61,7 @@ pub(crate) fn count(number: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::stand;
 
     #[test]
     fn nothing_partial_is_called_complete() {
