@@ -5,6 +5,7 @@
 
 mod application;
 mod databases;
+mod holder;
 mod installation;
 mod moving_databases;
 mod node_world;
@@ -13,6 +14,7 @@ mod world;
 
 pub use application::*;
 pub use databases::*;
+pub use holder::*;
 pub use installation::*;
 pub use moving_databases::*;
 pub use node_world::*;

@@ -20,12 +20,10 @@ use lifebuoy_api::{
     VolumeMatch, VolumePolicy, VolumeRestore, VolumeRule, VolumeWay, is_true,
 };
 use lifebuoy_scenarios::{
-    Ended, NodeWorld, NodeWorlds, OPERATOR_NAMESPACE, Store, backup, create, eventually,
-    from_snapshot, node_scenario, operator_binary, restore, until,
+    Ended, NodeWorld, NodeWorlds, OPERATOR_NAMESPACE, Store, backup, copy_image_to_disk, create,
+    eventually, from_snapshot, node_scenario, operator_binary, restore, start_holder, until,
 };
-use lifebuoy_testkit::node::images::BUSYBOX;
 use lifebuoy_testkit::oddities::noise;
-use lifebuoy_testkit::sample::apply_yaml;
 use lifebuoy_testkit::{S3Server, directory};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -105,8 +103,7 @@ fn number(variable: &str) -> Option<u64> {
 impl Story {
     /// Saves again and again, and gives what was saved whole.
     async fn strike_backups(&mut self, a: &mut NodeWorld, blows: usize) -> Result<Vec<Saved>> {
-        apply_yaml(&a.client(), &holder()).await?;
-        a.rolled_out(NAMESPACE, "deployment/holder").await?;
+        start_holder(a, NAMESPACE, "1Gi").await?;
         let (first, _) = self.save(a, "undisturbed", None).await?;
         let mut saved = vec![first.context("nothing has struck, and something is missing")?];
         for (number, blow) in self.order(blows).into_iter().enumerate() {
@@ -230,11 +227,7 @@ impl Story {
             }
         }
         fs::write(tree.join("image"), noise(self.random.random(), DISK_BYTES))?;
-        // Through the device, as a pod writes to it.
-        let copy = "dd if=/tree/image of=/dev/disk bs=64k conv=fsync";
-        let holder = ["exec", "-n", NAMESPACE, "deployment/holder", "--"];
-        a.kubectl(&[&holder[..], &["sh", "-c", copy]].concat())
-            .await?;
+        copy_image_to_disk(a, NAMESPACE).await?;
         digests(&tree, &a.content(NAMESPACE, "disk").await?)
     }
 
@@ -417,53 +410,4 @@ fn request(name: &str) -> Backup {
         on_failure: HookFailure::Fail,
     }];
     request
-}
-
-/// A pod that has both volumes and does nothing with them.
-fn holder() -> String {
-    let claim = |name: &str, mode: &str, size: &str| {
-        format!(
-            "
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {{namespace: {NAMESPACE}, name: {name}}}
-spec:
-  storageClassName: fast
-  volumeMode: {mode}
-  accessModes: [ReadWriteOnce]
-  resources: {{requests: {{storage: {size}}}}}
-"
-        )
-    };
-    let (tree, disk) = (
-        claim("tree", "Filesystem", "1Gi"),
-        claim("disk", "Block", "64Mi"),
-    );
-    format!(
-        "
-apiVersion: v1
-kind: Namespace
-metadata: {{name: {NAMESPACE}}}
----{tree}---{disk}---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{namespace: {NAMESPACE}, name: holder}}
-spec:
-  selector: {{matchLabels: {{app: holder}}}}
-  template:
-    metadata: {{labels: {{app: holder}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-      - name: holder
-        image: {BUSYBOX}
-        imagePullPolicy: Never
-        command: [sleep, '86400']
-        volumeMounts: [{{name: tree, mountPath: /tree}}]
-        volumeDevices: [{{name: disk, devicePath: /dev/disk}}]
-      volumes:
-      - {{name: tree, persistentVolumeClaim: {{claimName: tree}}}}
-      - {{name: disk, persistentVolumeClaim: {{claimName: disk}}}}
-"
-    )
 }

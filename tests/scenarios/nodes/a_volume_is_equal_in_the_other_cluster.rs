@@ -11,12 +11,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lifebuoy_api::{NameMapping, VolumeMatch, VolumePolicy, VolumeRule, VolumeWay};
 use lifebuoy_scenarios::{
-    Ended, NodeWorld, NodeWorlds, OPERATOR_NAMESPACE, backup, newest_of, node_scenario, restore,
-    run,
+    Ended, NodeWorld, NodeWorlds, OPERATOR_NAMESPACE, backup, copy_image_to_disk, newest_of,
+    node_scenario, restore, run, start_holder,
 };
-use lifebuoy_testkit::node::images::BUSYBOX;
 use lifebuoy_testkit::oddities;
-use lifebuoy_testkit::sample::apply_yaml;
 
 const NAMESPACE: &str = "files";
 /// Ordinary files beside the odd ones, in so many folders of so many.
@@ -34,74 +32,12 @@ fn volumes_are_equal_in_the_other_cluster() {
     });
 }
 
-/// A pod that has both volumes and does nothing with them.
-fn holder() -> String {
-    let claim = |name: &str, mode: &str, size: &str| {
-        format!(
-            "
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {{namespace: {NAMESPACE}, name: {name}}}
-spec:
-  storageClassName: fast
-  volumeMode: {mode}
-  accessModes: [ReadWriteOnce]
-  resources: {{requests: {{storage: {size}}}}}
-"
-        )
-    };
-    let (tree, disk) = (
-        claim("tree", "Filesystem", "4Gi"),
-        claim("disk", "Block", "64Mi"),
-    );
-    format!(
-        "
-apiVersion: v1
-kind: Namespace
-metadata: {{name: {NAMESPACE}}}
----{tree}---{disk}---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{namespace: {NAMESPACE}, name: holder}}
-spec:
-  selector: {{matchLabels: {{app: holder}}}}
-  template:
-    metadata: {{labels: {{app: holder}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-      - name: holder
-        image: {BUSYBOX}
-        imagePullPolicy: Never
-        command: [sleep, '86400']
-        volumeMounts: [{{name: tree, mountPath: /tree}}]
-        volumeDevices: [{{name: disk, devicePath: /dev/disk}}]
-      volumes:
-      - {{name: tree, persistentVolumeClaim: {{claimName: tree}}}}
-      - {{name: disk, persistentVolumeClaim: {{claimName: disk}}}}
-"
-    )
-}
-
 /// Fills the volumes and saves them.
 async fn save(a: &NodeWorld) -> Result<()> {
-    apply_yaml(&a.client(), &holder()).await?;
-    a.rolled_out(NAMESPACE, "deployment/holder").await?;
+    start_holder(a, NAMESPACE, "4Gi").await?;
     let tree = a.content(NAMESPACE, "tree").await?;
     fill(&tree)?;
-    // Through the device, as a pod writes to it.
-    let copy = "dd if=/tree/image of=/dev/disk bs=64k conv=fsync";
-    a.kubectl(&[
-        "exec",
-        "-n",
-        NAMESPACE,
-        "deployment/holder",
-        "--",
-        "sh",
-        "-c",
-        copy,
-    ])
-    .await?;
+    copy_image_to_disk(a, NAMESPACE).await?;
 
     let mut request = backup("files", "main");
     request.spec.selection.namespaces = vec![NAMESPACE.to_owned()];
