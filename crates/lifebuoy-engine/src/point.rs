@@ -92,6 +92,9 @@ pub struct Points {
     /// Readable points that are not forgotten, or pinned all the same: by cluster, schedule, and within
     /// such a lineage the newest first, by sequence and never by a clock.
     pub points: Vec<Point>,
+    /// Snapshots of files and devices, those of movers among them; not forgotten, or
+    /// pinned all the same.
+    pub data: Vec<Snapshot>,
     /// What could not be read: the record's name and why.
     pub unreadable: Vec<(String, String)>,
 }
@@ -108,10 +111,13 @@ pub async fn points(repo: &Repository) -> Result<Points, Error> {
         .iter()
         .map(|(key, error)| (key.to_string(), error.to_string()))
         .collect::<Vec<_>>();
-    let mut points = Vec::new();
+    let (mut points, mut data) = (Vec::new(), Vec::new());
     for snapshot in listed.snapshots {
-        // Files and devices are no points of a cluster.
-        if snapshot.is_leaving() || DataSummary::is_one(&snapshot.summary) {
+        if snapshot.is_leaving() {
+            continue;
+        }
+        if DataSummary::is_one(&snapshot.summary) {
+            data.push(snapshot);
             continue;
         }
         match PointSummary::from_bytes(&snapshot.summary) {
@@ -120,7 +126,11 @@ pub async fn points(repo: &Repository) -> Result<Points, Error> {
         }
     }
     sort_newest_first(&mut points);
-    Ok(Points { points, unreadable })
+    Ok(Points {
+        points,
+        data,
+        unreadable,
+    })
 }
 
 /// By cluster, schedule, and falling sequence.

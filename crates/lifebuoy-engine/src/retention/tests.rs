@@ -612,6 +612,7 @@ fn a_lineage_is_one_cluster_and_one_schedule() {
             // A pin keeps it, and it takes no other point's place.
             point(6, &|_| ()),
         ],
+        data: Vec::new(),
         unreadable: vec![],
     };
     let cluster = summary().cluster;

@@ -38,6 +38,17 @@ pub enum VolumeMode {
     Block,
 }
 
+impl VolumeMode {
+    /// The word of Kubernetes.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Filesystem => "Filesystem",
+            Self::Block => "Block",
+        }
+    }
+}
+
 /// How the data of a volume was saved.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(tag = "way")]

@@ -20,7 +20,7 @@ use lifebuoy_repo::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::volumes::{Saving, VolumeProgress, forget_outdated};
+use super::volumes::{Known, Saving, VolumeProgress};
 use crate::{
     context::Context,
     error::sentence,
@@ -153,15 +153,16 @@ pub(crate) async fn run(
             format!("repository `{name}`: {}", failure.message),
         )
     };
-    let (repo, cluster) = match prepare(&attempt).await {
+    // Of two at the same time, neither knows what the other may still need.
+    let alone = attempt.context.backups.is_alone();
+    let (repo, cluster, known) = match prepare(&attempt).await {
         Ok(prepared) => prepared,
         Err(failure) => return in_repository(failure),
     };
-    let failure = match save(&attempt, &repo, &cluster, &progress, &cancel).await {
+    let failure = match save(&attempt, &repo, &cluster, &known, &progress, &cancel).await {
         Ok(saved) => {
-            // Of two at the same time, neither knows what the other may still need.
-            if attempt.context.backups.is_alone() {
-                forget_outdated(&repo, &cluster, attempt.session).await;
+            if alone {
+                known.forget_movers(&repo).await;
             }
             return Outcome::Committed(Box::new(saved));
         }
@@ -188,8 +189,8 @@ pub(crate) async fn run(
     }
 }
 
-/// The repository, if this cluster may write to it.
-async fn prepare(attempt: &Attempt) -> Result<(Repository, PointCluster), Failure> {
+/// The repository, if this cluster may write to it, and what is known of it.
+async fn prepare(attempt: &Attempt) -> Result<(Repository, PointCluster, Known), Failure> {
     let context = &attempt.context;
     let namespace = attempt.backup.namespace().unwrap_or_default();
     let (object, opened) = context
@@ -212,16 +213,19 @@ async fn prepare(attempt: &Attempt) -> Result<(Repository, PointCluster), Failur
     }
     let cluster = context.cluster().await?.clone();
     let repo = opened.repo.clone();
-    if let Some(conflict) = name_conflict(&points(&repo).await?.points, &cluster) {
+    let listed = points(&repo).await?;
+    if let Some(conflict) = name_conflict(&listed.points, &cluster) {
         return Err(Failure::new(Reason::ClusterNameConflict, conflict));
     }
-    Ok((repo, cluster))
+    let known = Known::new(listed, &cluster, repo.cluster_key(&cluster.uid));
+    Ok((repo, cluster, known))
 }
 
 async fn save(
     attempt: &Attempt,
     repo: &Repository,
     cluster: &PointCluster,
+    known: &Known,
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<Saved, Failure> {
@@ -242,7 +246,7 @@ async fn save(
     let _ = progress.writer.set(writer.clone());
     let request = capture_request(attempt, cluster)?;
     let client = &attempt.context.client;
-    let volumes = Saving::new(attempt, repo, cluster, &progress.volumes, cancel)?;
+    let volumes = Saving::new(attempt, repo, cluster, known, &progress.volumes, cancel)?;
     let save_volumes = async |claims: &[ObjectKey]| volumes.save(claims).await;
     let progress_of = &progress.capture;
     let captured =

@@ -25,7 +25,7 @@ use std::{
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
-use lifebuoy_api::{FOR_LABEL, SESSION_ANNOTATION};
+use lifebuoy_api::{EXCLUDE_LABEL, FOR_LABEL, MANAGED_BY, MANAGED_BY_LABEL, SESSION_ANNOTATION};
 use lifebuoy_engine::volumes::{MoverEnd, MoverProgress, MoverReport, MoverTask, job_name, settle};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -55,8 +55,8 @@ pub(crate) struct MoverJob {
     /// What its Jobs are named by: a DNS label of at most 50 characters, the same whoever
     /// runs it, and no other mover's.
     pub(crate) base: String,
-    /// Labels of all that is made, [`FOR_LABEL`] among them.
-    pub(crate) labels: BTreeMap<String, String>,
+    /// The uid of the request that it is for.
+    pub(crate) for_uid: String,
     /// What it works on.
     pub(crate) volume: MountedVolume,
     /// The node on which it must run.
@@ -65,6 +65,18 @@ pub(crate) struct MoverJob {
     pub(crate) read_only: bool,
     /// Whether it restores; otherwise it saves.
     pub(crate) restores: bool,
+}
+
+/// Labels of all that is made for a while for a request, in any namespace.
+pub(crate) fn labels(for_uid: &str) -> BTreeMap<String, String> {
+    [
+        (MANAGED_BY_LABEL, MANAGED_BY),
+        (FOR_LABEL, for_uid),
+        // Of no value in another cluster, or later.
+        (EXCLUDE_LABEL, "true"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
 }
 
 /// Runs one mover to its end, and removes what it made.
@@ -165,7 +177,7 @@ impl<T: Fn(u32) -> MoverTask + Sync> Running<'_, T> {
 
     /// The task under the session with which the Job was begun.
     fn as_begun(&self, task: MoverTask, made: &Job) -> Result<MoverTask, MoverError> {
-        if made.labels().get(FOR_LABEL) != self.job.labels.get(FOR_LABEL) {
+        if made.labels().get(FOR_LABEL) != Some(&self.job.for_uid) {
             return Err(MoverError::Failed(format!(
                 "the Job `{}` is there already, and is another request's",
                 made.name_any()

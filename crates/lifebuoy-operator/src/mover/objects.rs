@@ -15,11 +15,11 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, PostParams},
 };
-use lifebuoy_api::{EXCLUDE_LABEL, FOR_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
+use lifebuoy_api::FOR_LABEL;
 use lifebuoy_engine::volumes::{JobRequest, MoverConfig, MoverTask, TASK_KEY, job, job_name};
 use tokio::time::sleep;
 
-use super::{LOOK_INTERVAL, MOVER_TRIES, MoverJob, error::MoverError};
+use super::{LOOK_INTERVAL, MOVER_TRIES, MoverJob, error::MoverError, labels};
 use crate::context::Context;
 
 /// How long pods may take to go.
@@ -53,7 +53,7 @@ impl<'a> Objects<'a> {
     pub(super) async fn ensure_job(&self, name: &str, task: &MoverTask) -> Result<Job, MoverError> {
         let made = job(&JobRequest {
             name,
-            labels: &self.job.labels,
+            labels: &labels(&self.job.for_uid),
             volume: &self.job.volume,
             node: self.job.node.as_deref(),
             read_only: self.job.read_only,
@@ -80,13 +80,10 @@ impl<'a> Objects<'a> {
     pub(super) async fn ensure_secret(&self, of: &Job, task: &MoverTask) -> Result<(), MoverError> {
         let text = serde_json::to_vec(task)
             .map_err(|error| MoverError::Failed(format!("cannot write a task: {error}")))?;
-        let mut labels = self.job.labels.clone();
-        labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
-        labels.insert(EXCLUDE_LABEL.to_owned(), "true".to_owned());
         let secret = Secret {
             metadata: ObjectMeta {
                 name: of.metadata.name.clone(),
-                labels: Some(labels),
+                labels: Some(labels(&self.job.for_uid)),
                 owner_references: Some(vec![owner(of)]),
                 ..ObjectMeta::default()
             },
@@ -107,8 +104,7 @@ impl<'a> Objects<'a> {
         let names: Vec<String> = (1..=MOVER_TRIES)
             .map(|attempt| job_name(&self.job.base, attempt))
             .collect();
-        let uid = self.job.labels.get(FOR_LABEL).map_or("", String::as_str);
-        remove_jobs(&self.jobs, &self.pods, uid, |name| {
+        remove_jobs(&self.jobs, &self.pods, &self.job.for_uid, |name| {
             names.iter().any(|own| own == name)
         })
         .await

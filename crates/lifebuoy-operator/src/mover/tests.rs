@@ -123,7 +123,7 @@ impl Stage {
 fn job(base: &str, restores: bool) -> MoverJob {
     MoverJob {
         base: base.to_owned(),
-        labels: [(FOR_LABEL.to_owned(), UID.to_owned())].into(),
+        for_uid: UID.to_owned(),
         volume: MountedVolume::Claim {
             name: "data".to_owned(),
             block: false,

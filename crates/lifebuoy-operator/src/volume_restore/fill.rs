@@ -16,7 +16,7 @@ use lifebuoy_engine::{
 use lifebuoy_repo::{Repository, SessionId};
 use tokio_util::sync::CancellationToken;
 
-use super::objects::{between_name, labels};
+use super::objects::between_name;
 use crate::{
     context::Context,
     error::sentence,
@@ -187,7 +187,7 @@ async fn run(
     let movers = &work.context.config.movers;
     let job = MoverJob {
         base: format!("restore-{}", work.claim_uid),
-        labels: labels(&work.request),
+        for_uid: work.request.uid().unwrap_or_default(),
         volume: MountedVolume::Claim {
             name: between_name(&work.claim_uid),
             block: work.block,

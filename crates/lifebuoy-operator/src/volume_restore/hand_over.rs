@@ -11,7 +11,7 @@ use lifebuoy_api::{
 };
 use serde_json::{Value, json};
 
-use super::objects::{Claim, NODE_ANNOTATION, Volume, labels};
+use super::objects::{Claim, NODE_ANNOTATION, Volume};
 use crate::Error;
 
 const RETAIN: &str = "Retain";
@@ -52,7 +52,8 @@ fn to_claim(request: &VolumeRestore, claim: &Claim, volume: &Volume) -> Value {
         "metadata": {
             "resourceVersion": volume.version,
             "annotations": {RECLAIM_POLICY_ANNOTATION: own_policy},
-            "labels": labels_of_volume(request),
+            // No more: a volume outlives the request, and is captured like any other.
+            "labels": {FOR_LABEL: request.uid().unwrap_or_default()},
         },
         "spec": {
             "accessModes": modes,
@@ -67,11 +68,6 @@ fn to_claim(request: &VolumeRestore, claim: &Claim, volume: &Volume) -> Value {
             },
         },
     })
-}
-
-/// A volume outlives the request, and is captured like any other.
-fn labels_of_volume(request: &VolumeRestore) -> Value {
-    json!({FOR_LABEL: labels(request).get(FOR_LABEL)})
 }
 
 /// Gives every volume that was handed over for this request its own policy back. One

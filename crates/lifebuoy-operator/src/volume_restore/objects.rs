@@ -9,9 +9,11 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::{ResourceExt, api::ObjectMeta};
 use lifebuoy_api::{
-    EXCLUDE_LABEL, FOR_LABEL, GROUP, MANAGED_BY, MANAGED_BY_LABEL, RECLAIM_POLICY_ANNOTATION,
-    VOLUME_RESTORE_ANNOTATION, VolumeRestore, time::from_kube,
+    FOR_LABEL, GROUP, RECLAIM_POLICY_ANNOTATION, VOLUME_RESTORE_ANNOTATION, VolumeRestore,
+    time::from_kube,
 };
+
+use crate::mover;
 
 /// Where the scheduler notes the node of the first pod.
 pub(super) const NODE_ANNOTATION: &str = "volume.kubernetes.io/selected-node";
@@ -148,17 +150,6 @@ pub(super) fn between_name(claim_uid: &str) -> String {
     format!("lifebuoy-{claim_uid}")
 }
 
-/// Labels of all that is made for a request.
-pub(super) fn labels(request: &VolumeRestore) -> BTreeMap<String, String> {
-    [
-        (MANAGED_BY_LABEL, MANAGED_BY.to_owned()),
-        (FOR_LABEL, request.uid().unwrap_or_default()),
-        (EXCLUDE_LABEL, "true".to_owned()),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into()
-}
-
 /// The claim between: the same class, size and modes, so that the volume fits the
 /// claim that it is for.
 pub(super) fn between(request: &VolumeRestore, claim: &Claim) -> PersistentVolumeClaim {
@@ -171,7 +162,7 @@ pub(super) fn between(request: &VolumeRestore, claim: &Claim) -> PersistentVolum
     PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some(between_name(&claim.uid)),
-            labels: Some(labels(request)),
+            labels: Some(mover::labels(&request.uid().unwrap_or_default())),
             annotations: Some(annotations),
             ..ObjectMeta::default()
         },
@@ -197,6 +188,7 @@ fn writable(mut modes: Vec<String>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use lifebuoy_api::{EXCLUDE_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
     use serde_json::{Value, json};
 
     use super::*;

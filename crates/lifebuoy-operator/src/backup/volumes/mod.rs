@@ -11,19 +11,17 @@
 mod before;
 mod cluster;
 mod hooks;
+mod known;
 mod moving;
 mod observe;
-mod outdated;
 mod progress;
 mod snapshot;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream};
 use kube::{Client, ResourceExt};
-use lifebuoy_api::{
-    EXCLUDE_LABEL, FOR_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PointCluster, Problem, Reason,
-};
+use lifebuoy_api::PointCluster;
 use lifebuoy_engine::{
     archive::ObjectKey,
     capture::VolumesSaved,
@@ -35,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use super::capture::Attempt;
 use crate::{Error, error::sentence, mover};
 
-pub(super) use outdated::forget as forget_outdated;
+pub(super) use known::Known;
 pub(crate) use progress::VolumeProgress;
 
 use cluster::Cluster;
@@ -48,6 +46,7 @@ pub(super) struct Saving<'a> {
     attempt: &'a Attempt,
     repo: &'a Repository,
     cluster: &'a PointCluster,
+    known: &'a Known,
     policies: Policies,
     hooks: Hooks,
     progress: &'a VolumeProgress,
@@ -63,6 +62,7 @@ impl<'a> Saving<'a> {
         attempt: &'a Attempt,
         repo: &'a Repository,
         cluster: &'a PointCluster,
+        known: &'a Known,
         progress: &'a VolumeProgress,
         cancel: &'a CancellationToken,
     ) -> Result<Self, lifebuoy_engine::Error> {
@@ -71,6 +71,7 @@ impl<'a> Saving<'a> {
             attempt,
             repo,
             cluster,
+            known,
             policies: Policies::parse(&spec.volume_policies, "spec.volumePolicies")?,
             hooks: Hooks::parse(&spec.hooks, "spec.hooks")?,
             progress,
@@ -103,7 +104,8 @@ impl<'a> Saving<'a> {
         };
         let moving = self.decide(&seen, &mut result);
         self.progress.expect(&moving);
-        let before = before::of(self.repo, self.cluster).await;
+        let before = moving.iter().map(Moving::claim);
+        let before = before::of(self.repo, &self.known.points, before).await;
         let cut = snapshot::cut(self, &cluster, &seen, moving, &mut result).await;
         let context = &self.attempt.context;
         let mut moved = stream::iter(cut)
@@ -152,10 +154,14 @@ impl<'a> Saving<'a> {
         moving
     }
 
+    /// The uid of the Backup, by which everything is found that is made for it.
+    fn uid(&self) -> String {
+        self.attempt.backup.uid().unwrap_or_default()
+    }
+
     /// Removes whatever this attempt or one before it has made for a while.
     async fn clean_up(&self) {
-        let context = &self.attempt.context;
-        let uid = self.attempt.backup.uid().unwrap_or_default();
+        let (context, uid) = (&self.attempt.context, self.uid());
         if let Err(error) = mover::clean_up(context, &uid).await {
             tracing::warn!(%error, "cannot clean up after movers; the sweep will");
         }
@@ -179,19 +185,4 @@ pub(crate) async fn clean_up_snapshots(client: &Client, uid: &str) -> Result<(),
 /// When the API server does not answer.
 pub(crate) async fn snapshot_owners(client: &Client) -> Result<BTreeSet<String>, Error> {
     snapshot::owners(&Cluster::new(client)).await
-}
-
-/// A problem of the data of a claim.
-fn problem(reason: Reason, claim: &ObjectKey, message: &str) -> Problem {
-    Problem::warning(reason, format!("persistentvolumeclaims {claim}"), message)
-}
-
-/// Labels of what is made for a while for a Backup.
-fn labels(uid: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([
-        (MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned()),
-        (FOR_LABEL.to_owned(), uid.to_owned()),
-        // Of no value in another cluster, or later.
-        (EXCLUDE_LABEL.to_owned(), "true".to_owned()),
-    ])
 }

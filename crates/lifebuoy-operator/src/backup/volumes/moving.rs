@@ -20,9 +20,7 @@ use serde_json::{Value, json};
 use super::{
     Saving,
     cluster::Cluster,
-    labels,
-    observe::{Place, SeenVolume},
-    problem,
+    observe::{Place, SeenPod, SeenVolume},
     snapshot::{self, copy_for_movers},
 };
 use crate::{
@@ -55,6 +53,11 @@ impl Moving {
 
     pub(super) fn claim(&self) -> &ObjectKey {
         &self.seen.volume.claim
+    }
+
+    pub(super) fn is_mounted_by(&self, pod: &SeenPod) -> bool {
+        let claim = self.claim();
+        *claim.namespace == pod.namespace && pod.claims.contains(&*claim.name)
     }
 
     pub(super) fn name(&self) -> &str {
@@ -165,7 +168,7 @@ async fn run(
     let access = access(saving).await?;
     let job = MoverJob {
         base: volume.name.clone(),
-        labels: labels(&attempt.backup.uid().unwrap_or_default()),
+        for_uid: saving.uid(),
         volume: mounted,
         node,
         read_only: true,
@@ -241,9 +244,12 @@ fn problems(claim: &ObjectKey, report: &MoverReport) -> Vec<Problem> {
         "{} of its files were not saved, or changed meanwhile: {examples}",
         report.problems
     );
-    let mut said = problem(Reason::VolumeFilesNotSaved, claim, &message);
-    said.severity = lifebuoy_api::Severity::Error;
-    vec![said]
+    let subject = format!("persistentvolumeclaims {claim}");
+    vec![Problem::error(
+        Reason::VolumeFilesNotSaved,
+        subject,
+        &message,
+    )]
 }
 
 /// Makes the claim that a mover reads, of the snapshot.
@@ -254,9 +260,8 @@ async fn make_claim(
     restore_bytes: u64,
 ) -> Result<(), String> {
     let api = movers_claims(saving, cluster);
-    let uid = saving.attempt.backup.uid().unwrap_or_default();
     let claim: PersistentVolumeClaim =
-        serde_json::from_value(claim(volume, &labels(&uid), restore_bytes))
+        serde_json::from_value(claim(volume, &mover::labels(&saving.uid()), restore_bytes))
             .map_err(|error| error.to_string())?;
     match api.create(&PostParams::default(), &claim).await {
         Ok(_) => Ok(()),
@@ -274,17 +279,13 @@ fn claim(
     restore_bytes: u64,
 ) -> Value {
     let of = &volume.seen.volume;
-    let mode = match of.mode {
-        VolumeMode::Filesystem => "Filesystem",
-        VolumeMode::Block => "Block",
-    };
     json!({
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {"name": volume.name, "labels": labels},
         "spec": {
             "storageClassName": of.storage_class,
-            "volumeMode": mode,
+            "volumeMode": of.mode.as_str(),
             // Every driver has it, and a mover is one pod.
             "accessModes": ["ReadWriteOnce"],
             "resources": {"requests": {"storage": of.capacity_bytes.max(restore_bytes).to_string()}},

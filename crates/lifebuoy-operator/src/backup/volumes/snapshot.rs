@@ -8,21 +8,19 @@ use std::{
 
 use futures::{StreamExt, future::join_all, stream};
 use kube::{ResourceExt, api::DynamicObject};
-use lifebuoy_api::{FOR_LABEL, Reason};
-use lifebuoy_engine::{archive::ObjectKey, capture::VolumesSaved, volumes::VolumeMode};
+use lifebuoy_api::{FOR_LABEL, Problem, Reason};
+use lifebuoy_engine::{archive::ObjectKey, capture::VolumesSaved};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{
     Saving,
     cluster::{Cluster, Kind},
-    hooks::{Held, quiesce},
-    labels,
+    hooks::{Held, Run, quiesce},
     moving::Moving,
-    observe::Seen,
-    problem,
+    observe::{Seen, SeenPod},
 };
-use crate::{Error, error::sentence};
+use crate::{Error, error::sentence, mover::labels};
 
 const POLL: Duration = Duration::from_millis(250);
 /// How long a snapshot may take to be cut, and to be usable.
@@ -65,7 +63,28 @@ pub(super) async fn cut(
 struct Cut {
     ready: Vec<Moving>,
     failed: BTreeMap<ObjectKey, String>,
-    problems: Vec<lifebuoy_api::Problem>,
+    problems: Vec<Problem>,
+}
+
+/// What went wrong with hooks.
+#[derive(Default)]
+struct Failures<'a>(Vec<(&'a Run<'a>, String)>);
+
+impl Failures<'_> {
+    /// Why the volume is not to be saved for it, if so.
+    fn concern(&self, volume: &Moving) -> Option<String> {
+        let concerns = |run: &Run<'_>| run.must_work() && volume.is_mounted_by(run.pod());
+        let failure = self.0.iter().find(|(run, _)| concerns(run));
+        failure.map(|(_, why)| why.clone())
+    }
+
+    fn problems(&self) -> impl Iterator<Item = Problem> {
+        self.0.iter().map(|(run, why)| {
+            let pod = run.pod();
+            let subject = format!("pods {}/{}", pod.namespace, pod.name);
+            Problem::warning(Reason::HookFailed, subject, why)
+        })
+    }
 }
 
 /// Quiesce, cut, resume. Applications are held for no longer than it takes to cut.
@@ -75,89 +94,59 @@ async fn cut_together(
     seen: &Seen,
     volumes: Vec<Moving>,
 ) -> Cut {
-    let mut cut = Cut::default();
     let (to_cut, others): (Vec<_>, Vec<_>) = volumes
         .into_iter()
         .partition(|volume| volume.class().is_some());
-    cut.ready = others;
-    if to_cut.is_empty() {
-        return cut;
-    }
-    let mounting = |pod: &&super::observe::SeenPod| {
-        let has = |volume: &Moving| {
-            let claim = volume.claim();
-            *claim.namespace == pod.namespace && pod.claims.contains(&*claim.name)
-        };
-        to_cut.iter().any(has)
+    let mut cut = Cut {
+        ready: others,
+        ..Cut::default()
     };
-    let pods: Vec<_> = seen.pods.iter().filter(mounting).collect();
+    let mounts = |pod: &&SeenPod| to_cut.iter().any(|volume| volume.is_mounted_by(pod));
+    let pods: Vec<_> = seen.pods.iter().filter(mounts).collect();
     let runs = saving.hooks.runs(&pods);
-    let mut failures: Vec<(&super::hooks::Run<'_>, String)> = Vec::new();
-    let mut held: Vec<Held<'_>> = Vec::new();
+    let mut failures = Failures::default();
+    let mut held = Vec::new();
     for quiesced in quiesce(cluster.client(), &runs).await {
         match quiesced {
             Ok(one) => held.push(one),
-            Err(failure) => failures.push(failure),
+            Err(failure) => failures.0.push(failure),
         }
     }
-    let broken = |failures: &[(&super::hooks::Run<'_>, String)], volume: &Moving| {
-        let failure = failures
-            .iter()
-            .find(|(run, _)| run.must_work() && run.pod().claims.contains(&*volume.claim().name));
-        failure.map(|(_, why)| why.clone())
-    };
-    let (hopeless, to_cut): (Vec<_>, Vec<_>) = to_cut
-        .into_iter()
-        .partition(|volume| broken(&failures, volume).is_some());
-    let uid = saving.attempt.backup.uid().unwrap_or_default();
     let asked = to_cut.into_iter().map(|volume| {
-        let uid = &uid;
+        let hopeless = failures.concern(&volume);
         async move {
-            let asked = ask(saving, cluster, &volume, uid).await;
+            let asked = match hopeless {
+                Some(why) => Err(why),
+                None => ask(saving, cluster, &volume).await,
+            };
             (volume, asked)
         }
     });
     let asked = join_all(asked).await;
     for resumed in join_all(held.into_iter().map(Held::resume)).await {
-        failures.extend(resumed.err());
-    }
-    for volume in hopeless {
-        let why = broken(&failures, &volume).unwrap_or_default();
-        cut.failed.insert(volume.claim().clone(), why);
+        failures.0.extend(resumed.err());
     }
     for (volume, asked) in asked {
-        let why = asked.err().or_else(|| broken(&failures, &volume));
-        match why {
+        match asked.err().or_else(|| failures.concern(&volume)) {
             None => cut.ready.push(volume),
             Some(why) => {
                 cut.failed.insert(volume.claim().clone(), why);
             }
         }
     }
-    for (run, why) in &failures {
-        let pod = run.pod();
-        let of = ObjectKey::new(&*pod.namespace, &*pod.name);
-        let mut said = problem(Reason::HookFailed, &of, why);
-        said.subject = format!("pods {of}");
-        cut.problems.push(said);
-    }
+    cut.problems.extend(failures.problems());
     cut
 }
 
 /// Asks for a snapshot, and waits until it is cut: whatever is written from then on is
 /// not in it.
-async fn ask(
-    saving: &Saving<'_>,
-    cluster: &Cluster,
-    volume: &Moving,
-    uid: &str,
-) -> Result<(), String> {
+async fn ask(saving: &Saving<'_>, cluster: &Cluster, volume: &Moving) -> Result<(), String> {
     let claim = volume.claim();
     let (name, namespace) = (volume.name(), &*claim.namespace);
     let object = json!({
         "apiVersion": "snapshot.storage.k8s.io/v1",
         "kind": "VolumeSnapshot",
-        "metadata": {"name": name, "namespace": namespace, "labels": labels(uid)},
+        "metadata": {"name": name, "namespace": namespace, "labels": labels(&saving.uid())},
         "spec": {
             "volumeSnapshotClassName": volume.class(),
             "source": {"persistentVolumeClaimName": &*claim.name},
@@ -277,14 +266,9 @@ async fn make_copy(
     content: &DynamicObject,
     handle: &str,
 ) -> Result<(), Error> {
-    let uid = saving.attempt.backup.uid().unwrap_or_default();
     let movers = &saving.attempt.context.config.movers.namespace;
-    let (name, labels) = (volume.name(), labels(&uid));
+    let (name, labels) = (volume.name(), labels(&saving.uid()));
     let spec = &content.data["spec"];
-    let mode = match volume.mode() {
-        VolumeMode::Filesystem => "Filesystem",
-        VolumeMode::Block => "Block",
-    };
     // Secrets of the driver are named in annotations, and are needed to use it.
     let annotations = content.annotations();
     let copy = json!({
@@ -296,7 +280,7 @@ async fn make_copy(
             "deletionPolicy": "Retain",
             "driver": spec["driver"],
             "source": {"snapshotHandle": handle},
-            "sourceVolumeMode": mode,
+            "sourceVolumeMode": volume.mode().as_str(),
             "volumeSnapshotClassName": spec["volumeSnapshotClassName"],
             "volumeSnapshotRef": {"name": name, "namespace": movers},
         },
@@ -325,7 +309,6 @@ pub(super) async fn clean_up(cluster: &Cluster, uid: &str) -> Result<(), Error> 
     loop {
         let snapshots = cluster.list(Kind::Snapshot, &selector).await?;
         let contents = cluster.list(Kind::Content, &selector).await?;
-        let bound = contents_of(&snapshots);
         for snapshot in snapshots.iter().filter(|of| !is_going(of)) {
             delete(cluster, snapshot).await?;
         }
@@ -337,9 +320,11 @@ pub(super) async fn clean_up(cluster: &Cluster, uid: &str) -> Result<(), Error> 
             return Ok(());
         }
         if began.elapsed() > GONE_MAX {
+            let left = snapshots.iter().chain(&contents).map(ResourceExt::name_any);
             return Err(Error::Internal(format!(
-                "snapshots are still there after {} s: {bound:?}",
-                GONE_MAX.as_secs()
+                "snapshots are still there after {} s: {}",
+                GONE_MAX.as_secs(),
+                left.collect::<Vec<_>>().join(", ")
             )));
         }
         sleep(POLL).await;
@@ -362,16 +347,6 @@ pub(super) async fn release(cluster: &Cluster, volume: &Moving, movers: &str) {
     if let Err(error) = given_back.await {
         tracing::debug!(%error, "a snapshot is left to the clean-up");
     }
-}
-
-fn contents_of(snapshots: &[DynamicObject]) -> BTreeSet<String> {
-    snapshots
-        .iter()
-        .filter_map(|of| {
-            let name = of.data["status"]["boundVolumeSnapshotContentName"].as_str()?;
-            Some(name.to_owned())
-        })
-        .collect()
 }
 
 fn is_going(object: &DynamicObject) -> bool {
