@@ -96,7 +96,7 @@ pub async fn save_device(
     let told = Arc::clone(&progress);
     let writer = Parts::begin(repository, session, summary, *parts_every, told).await?;
     let writer = Arc::new(writer);
-    let reader = Arc::new(repository.reader().await?);
+    let reader = Arc::new(writer.reader());
     let (of, runtime) = (Arc::clone(&writer), Handle::current());
     let work = move || blocks(&of, runtime, &reader, request, &progress);
     let manifest = tokio::task::spawn_blocking(work).await.map_err(|_| LOST)?;
@@ -329,11 +329,10 @@ fn is_zeros(block: &[u8]) -> bool {
 /// [`Error::NotOurs`] for a snapshot of files, [`Error::NotEmpty`], [`Error::Place`],
 /// [`Error::Damaged`], or one of the repository.
 pub async fn restore_device(
-    repository: &Repository,
+    reader: Arc<Reader>,
     request: RestoreDeviceRequest,
     progress: Arc<Progress>,
 ) -> Result<DataSummary> {
-    let reader = Arc::new(repository.reader().await?);
     let runtime = Handle::current();
     tokio::task::spawn_blocking(move || write(&reader, &runtime, &request, &progress))
         .await

@@ -115,7 +115,12 @@ async fn restored(
         existing: Existing::Resume,
     };
     let progress = Arc::new(Progress::default());
-    let done = restore(repository, request, Arc::clone(&progress)).await;
+    let done = restore(
+        Arc::new(repository.reader().await.unwrap()),
+        request,
+        Arc::clone(&progress),
+    )
+    .await;
     let progress = Arc::into_inner(progress).unwrap();
     (done.map(|_| ()), progress)
 }
@@ -372,9 +377,13 @@ async fn what_is_before_a_part_is_not_read_and_so_not_missed() {
         place: place.target(),
         existing: Existing::Refuse,
     };
-    restore(&forger.repository, request, Arc::default())
-        .await
-        .unwrap();
+    restore(
+        Arc::new(forger.repository.reader().await.unwrap()),
+        request,
+        Arc::default(),
+    )
+    .await
+    .unwrap();
     assert!(place.target().join("x").exists());
 }
 

@@ -48,7 +48,7 @@ pub use device::{RestoreDeviceRequest, SaveDeviceRequest, restore_device, save_d
 pub use entry::{Attributes, Content, ContentHash, Entry, Extent, Kind, Meta, Pairs, Stamp, Time};
 pub use error::{Error, Malformed, Result};
 pub use excludes::Excludes;
-pub use listing::{Change, Diff, Listed, Listing, read_file, snapshots};
+pub use listing::{Change, Diff, Listed, Listing, of_data, read_file, snapshots};
 pub use manifest::{DataSummary, Problem, What};
 pub use parts::PARTS_EVERY;
 pub use path::TreePath;

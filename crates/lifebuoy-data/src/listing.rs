@@ -31,7 +31,12 @@ pub struct Listed {
 /// # Errors
 /// One of the repository.
 pub async fn snapshots(repository: &Repository) -> Result<(Vec<Listed>, Vec<(SessionId, Error)>)> {
-    let found = repository.snapshots().await?.snapshots;
+    Ok(of_data(repository.snapshots().await?.snapshots))
+}
+
+/// Those of files and devices among snapshots, as [`snapshots`] has them.
+#[must_use]
+pub fn of_data(found: Vec<Snapshot>) -> (Vec<Listed>, Vec<(SessionId, Error)>) {
     let (mut listed, mut unreadable) = (Vec::new(), Vec::new());
     for snapshot in found {
         if snapshot.is_leaving() || !DataSummary::is_one(&snapshot.summary) {
@@ -42,7 +47,7 @@ pub async fn snapshots(repository: &Repository) -> Result<(Vec<Listed>, Vec<(Ses
             Err(error) => unreadable.push((snapshot.session, error)),
         }
     }
-    Ok((in_order(listed), unreadable))
+    (in_order(listed), unreadable)
 }
 
 /// By sequence among those of one machine; clocks only order machines. One that went

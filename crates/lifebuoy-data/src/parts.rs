@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use lifebuoy_repo::{
-    CHUNK_BYTES_MAX, ChunkId, ChunkKind, Compression, Purpose, Repository, SessionId,
+    CHUNK_BYTES_MAX, ChunkId, ChunkKind, Compression, Purpose, Reader, Repository, SessionId,
     SessionRequest, Snapshot, Writer,
 };
 use tokio::runtime::Handle;
@@ -92,6 +92,11 @@ impl Parts {
             stored_before: AtomicU64::new(0),
             progress,
         })
+    }
+
+    /// Reads what was there when the session began.
+    pub(crate) fn reader(&self) -> Reader {
+        self.whole.reader()
     }
 
     pub(crate) fn chunk_id(&self, plain: &[u8]) -> ChunkId {

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use lifebuoy_repo::{ChunkId, Reader, Repository};
+use lifebuoy_repo::{ChunkId, Reader};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -51,11 +51,10 @@ pub struct RestoreRequest {
 /// one of the repository. What cannot be restored of it otherwise is a problem that
 /// `progress` tells of.
 pub async fn restore(
-    repository: &Repository,
+    reader: Arc<Reader>,
     request: RestoreRequest,
     progress: Arc<Progress>,
 ) -> Result<DataSummary> {
-    let reader = Arc::new(repository.reader().await?);
     let runtime = Handle::current();
     let work = move || {
         let restoring = Restoring::begin(reader, runtime, request, &progress)?;

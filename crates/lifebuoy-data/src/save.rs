@@ -74,7 +74,7 @@ pub async fn save(
     let told = Arc::clone(&progress);
     let writer = Parts::begin(repository, session, summary, *parts_every, told).await?;
     let writer = Arc::new(writer);
-    let reader = Arc::new(repository.reader().await?);
+    let reader = Arc::new(writer.reader());
     let manifest = {
         let (writer, runtime) = (Arc::clone(&writer), Handle::current());
         tokio::task::spawn_blocking(move || tree(&writer, runtime, &reader, request, &progress))

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use lifebuoy_repo::{CHUNK_BYTES_MAX, ChunkId, Reader, Repository};
+use lifebuoy_repo::{CHUNK_BYTES_MAX, ChunkId, Reader};
 use rustix::fs::{Advice, FileType, Stat};
 use tokio::runtime::Handle;
 
@@ -54,13 +54,12 @@ pub struct VerifyRequest {
 /// if the tree is; or one of the repository. What differs is a problem that `progress`
 /// tells of.
 pub async fn verify(
-    repository: &Repository,
+    reader: Arc<Reader>,
     request: VerifyRequest,
     progress: Arc<Progress>,
 ) -> Result<()> {
     let chunks = Chunks {
-        repository: repository.clone(),
-        reader: Arc::new(repository.reader().await?),
+        reader,
         runtime: Handle::current(),
     };
     tokio::task::spawn_blocking(move || compare(chunks, request, &progress))
@@ -168,7 +167,6 @@ fn forget_cached(file: &File) {
 
 /// Compares bytes with chunks.
 struct Chunks {
-    repository: Repository,
     reader: Arc<Reader>,
     runtime: Handle,
 }
@@ -198,7 +196,7 @@ impl Chunks {
         *end = part.begin + part.length;
         let bytes = read(file, part.begin, part.length)?;
         check(
-            self.repository.chunk_id(&bytes) == part.chunk,
+            self.reader.chunk_id(&bytes) == part.chunk,
             format!("its bytes {}..{end} are others", part.begin),
         )
     }
@@ -266,7 +264,7 @@ impl<'a> Tree<'a> {
             rustix::fs::syncfs(&opened).map_err(|error| failed("write to")(error.into()))?;
         }
         Ok(Self {
-            secrets: Secrets::derive(&chunks.repository.chunk_id(SECRET)),
+            secrets: Secrets::derive(&chunks.reader.chunk_id(SECRET)),
             chunks,
             root,
             path,

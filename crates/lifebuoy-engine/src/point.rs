@@ -210,10 +210,26 @@ pub async fn hold(
     snapshot: SessionId,
     cluster_uid: &str,
 ) -> Result<Option<Hold>, Error> {
-    use lifebuoy_repo::Error as Repo;
     let cluster = repo.cluster_key(cluster_uid);
+    where_allowed(|| repo.hold(snapshot, cluster)).await
+}
+
+/// Holds all snapshots, as [`hold`] does one.
+///
+/// # Errors
+/// [`Error::Repo`].
+pub async fn hold_all(repo: &Repository, cluster_uid: &str) -> Result<Option<Hold>, Error> {
+    let cluster = repo.cluster_key(cluster_uid);
+    where_allowed(|| repo.hold_all(cluster)).await
+}
+
+async fn where_allowed<F>(hold: impl Fn() -> F) -> Result<Option<Hold>, Error>
+where
+    F: Future<Output = Result<Hold, lifebuoy_repo::Error>>,
+{
+    use lifebuoy_repo::Error as Repo;
     loop {
-        match repo.hold(snapshot, cluster).await {
+        match hold().await {
             Ok(hold) => return Ok(Some(hold)),
             Err(Repo::ReadOnly { .. } | Repo::UpgradeNeeded { .. } | Repo::Denied { .. }) => {
                 return Ok(None);

@@ -20,11 +20,13 @@ pub(crate) const PACKS_LISTED_MAX: usize = 5_000;
 impl Shared {
     /// Packs that a beginning session must not build on.
     pub(crate) async fn not_to_build_on(&self) -> Result<BTreeSet<PackName>> {
-        let mut avoid = self.set_aside().await?;
-        if self.notices_lost_packs() {
-            let expected = self.indexed_packs();
-            avoid.extend(self.without_their_object(expected).await?.into_keys());
+        if !self.notices_lost_packs() {
+            return self.set_aside().await;
         }
+        let expected = self.indexed_packs();
+        let (mut avoid, lost) =
+            tokio::try_join!(self.set_aside(), self.without_their_object(expected))?;
+        avoid.extend(lost.into_keys());
         Ok(avoid)
     }
 

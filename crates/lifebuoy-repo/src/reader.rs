@@ -40,10 +40,8 @@ impl Repository {
     /// # Errors
     /// [`Error::Vanished`], or one of the store.
     pub async fn reader(&self) -> Result<Reader> {
-        Ok(Reader {
-            incomplete: self.shared.refresh().await?.problems(),
-            shared: Arc::clone(&self.shared),
-        })
+        let incomplete = self.shared.refresh().await?.problems();
+        Ok(Reader::lacking(&self.shared, incomplete))
     }
 }
 
@@ -64,10 +62,21 @@ struct Span {
 impl Reader {
     /// A reader of what is known already.
     pub(crate) fn over(shared: &Arc<Shared>) -> Self {
+        Self::lacking(shared, Vec::new())
+    }
+
+    /// A reader of what is known already, but for these records.
+    pub(crate) fn lacking(shared: &Arc<Shared>, incomplete: Vec<(String, Error)>) -> Self {
         Self {
             shared: Arc::clone(shared),
-            incomplete: Vec::new(),
+            incomplete,
         }
+    }
+
+    /// The id that these bytes have as a chunk.
+    #[must_use]
+    pub fn chunk_id(&self, plain: &[u8]) -> ChunkId {
+        self.shared.keys.chunk_id(plain)
     }
 
     pub(crate) fn slot(&self, id: &ChunkId) -> Option<u32> {

@@ -35,11 +35,26 @@ const LOOKS: usize = 5;
 /// The ends that are listed.
 #[derive(Debug, Default)]
 pub(crate) struct Ends {
-    /// Those that were known before they were listed.
     known: BTreeSet<(ClusterKey, SessionId)>,
     listed: BTreeSet<(ClusterKey, SessionId)>,
     pub(crate) ended: BTreeMap<SessionId, Ended>,
     pub(crate) unreadable: Vec<(String, Error)>,
+}
+
+/// The keys of all ends.
+#[derive(Debug)]
+pub(crate) struct EndKeys {
+    /// Those that were known before they were listed.
+    known: BTreeSet<(ClusterKey, SessionId)>,
+    listed: BTreeSet<(ClusterKey, SessionId)>,
+}
+
+/// What there is, listed in this order.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    pub(crate) ends: Ends,
+    pub(crate) deltas: BTreeSet<SessionId>,
+    pub(crate) horizon: Horizon,
 }
 
 /// Everything that is committed now.
@@ -80,9 +95,11 @@ impl Shared {
         let mut looks = 0;
         loop {
             looks += 1;
-            let ends = self.list_ends().await?;
-            let deltas = self.list_deltas().await?;
-            let horizon = self.read_horizon().await?;
+            let Listed {
+                ends,
+                deltas,
+                horizon,
+            } = self.list().await?;
             let vanished = self.vanished(&ends, &horizon).await?;
             let wanted = usable_deltas(&ends.ended, &horizon);
             match self.load(&horizon, &wanted, &deltas).await {
@@ -101,9 +118,11 @@ impl Shared {
     }
 
     async fn look(&self) -> Result<View> {
-        let ends = self.list_ends().await?;
-        let deltas = self.list_deltas().await?;
-        let horizon = self.read_horizon().await?;
+        let Listed {
+            ends,
+            deltas,
+            horizon,
+        } = self.list().await?;
         self.settle(&ends, &horizon).await?;
         let wanted = usable_deltas(&ends.ended, &horizon);
         let incomplete = self.load(&horizon, &wanted, &deltas).await?;
@@ -111,6 +130,22 @@ impl Shared {
             ends,
             horizon,
             incomplete,
+        })
+    }
+
+    /// Lists ends, then deltas, then runs. What the ends say does not change: it is read
+    /// meanwhile.
+    pub(crate) async fn list(&self) -> Result<Listed> {
+        let keys = self.list_end_keys().await?;
+        let newer = async {
+            let deltas = self.list_deltas().await?;
+            Ok((deltas, self.read_horizon().await?))
+        };
+        let (ends, (deltas, horizon)) = tokio::try_join!(self.read_ends(keys), newer)?;
+        Ok(Listed {
+            ends,
+            deltas,
+            horizon,
         })
     }
 
@@ -146,9 +181,23 @@ impl Shared {
 
     /// Lists `end/`, and reads those that are new.
     pub(crate) async fn list_ends(&self) -> Result<Ends> {
+        let keys = self.list_end_keys().await?;
+        self.read_ends(keys).await
+    }
+
+    pub(crate) async fn list_end_keys(&self) -> Result<EndKeys> {
         // Before the listing: another task may learn of a newer one meanwhile.
-        let before = self.ends().keys().copied().collect();
+        let known = self.ends().keys().copied().collect();
         let listed = self.listed_ends().await?;
+        Ok(EndKeys { known, listed })
+    }
+
+    /// Reads those of the listed ends that are not known yet.
+    pub(crate) async fn read_ends(&self, keys: EndKeys) -> Result<Ends> {
+        let EndKeys {
+            known: before,
+            listed,
+        } = keys;
         if listed.is_empty() {
             // Empty because nothing ended yet, or because everything is gone?
             self.check_format().await?;
@@ -250,9 +299,9 @@ impl Shared {
     }
 
     pub(crate) async fn list_deltas(&self) -> Result<BTreeSet<SessionId>> {
-        let mut listed = self.objects.list(INDEX).await?;
-        listed.append(&mut self.objects.list(MEND).await?);
-        let deltas = listed.iter().filter_map(|key| match Name::parse(key) {
+        let (own, mends) = tokio::try_join!(self.objects.list(INDEX), self.objects.list(MEND))?;
+        let listed = own.iter().chain(&mends);
+        let deltas = listed.filter_map(|key| match Name::parse(key) {
             Some(Name::Index(session) | Name::Mend(Mended::Index(session))) => Some(session),
             _ => None,
         });
@@ -526,7 +575,7 @@ impl Shared {
         decode_at(&key, &body, |body| IndexBody::decode(LAYOUT, body))
     }
 
-    fn head(&self) -> (Generation, Arc<RunBody>) {
+    pub(crate) fn head(&self) -> (Generation, Arc<RunBody>) {
         let head = self.head.read().unwrap_or_else(PoisonError::into_inner);
         head.clone()
     }

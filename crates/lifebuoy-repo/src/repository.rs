@@ -9,6 +9,8 @@ use std::{
     thread::available_parallelism,
 };
 
+use bytes::Bytes;
+use futures::{StreamExt, stream};
 use object_store::ObjectStore;
 use rand::Rng;
 use tokio::sync::Semaphore;
@@ -29,12 +31,15 @@ use crate::{
     protocol::Generation,
     random::Randomness,
     record::{EndBody, Records},
+    refresh::READS,
     store::{Created, Objects},
     wire::Damage,
 };
 
 /// Slots that are tried for one passphrase, each at the cost of one derivation.
 const SLOTS_MAX: usize = 16;
+/// Slots that are read. Some may be left over from initialisations that lost a race.
+const SLOTS_READ_MAX: usize = 64;
 /// Objects that are looked at to tell an empty location from a foreign one.
 const FOREIGN_SCAN_MAX: usize = 1024;
 /// Chunks that are compressed at one time, however many cores there are.
@@ -160,10 +165,11 @@ impl Repository {
     /// one of the store.
     pub async fn open(store: Arc<dyn ObjectStore>, passphrase: &Passphrase) -> Result<Self> {
         let objects = Objects::new(store);
-        let (format_key, bytes) = read_format(&objects).await?;
+        let (format, slots) = tokio::join!(read_format(&objects), read_slots(&objects));
+        let (format_key, bytes) = format?;
         let format = Format::parse(&format_key, &bytes)?;
         let access = format.check_features()?;
-        let master = unlock(&objects, format.repository, passphrase).await?;
+        let master = unlock(slots?, format.repository, passphrase).await?;
         let keys = Keys::derive(&master, format.repository);
         format.check_mac(&format_key, &bytes, &keys)?;
         let Format {
@@ -315,7 +321,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 /// The newest format object. Tells an empty location from a foreign one.
-async fn read_format(objects: &Objects) -> Result<(String, bytes::Bytes)> {
+async fn read_format(objects: &Objects) -> Result<(String, Bytes)> {
     let n = match newest_format(objects).await? {
         Some(n) => n,
         None => {
@@ -344,18 +350,31 @@ async fn newest_format(objects: &Objects) -> Result<Option<u32>> {
     Ok(numbers.max())
 }
 
+/// The key slots, in the order of their names.
+async fn read_slots(objects: &Objects) -> Result<Vec<(String, Result<Bytes>)>> {
+    let mut keys = objects.list(KEYS).await?;
+    keys.retain(|key| matches!(Name::parse(key), Some(Name::Slot(_))));
+    keys.sort_unstable();
+    keys.truncate(SLOTS_READ_MAX);
+    let reads = stream::iter(keys).map(|key| async {
+        let read = objects.get_bounded(&key, SLOT_BYTES).await;
+        (key, read)
+    });
+    Ok(reads.buffered(READS).collect().await)
+}
+
 async fn unlock(
-    objects: &Objects,
+    slots: Vec<(String, Result<Bytes>)>,
     repository: RepositoryId,
     passphrase: &Passphrase,
 ) -> Result<MasterKey> {
     let mut damaged = None;
     let mut tried = 0;
-    for key in objects.list(KEYS).await? {
-        if !matches!(Name::parse(&key), Some(Name::Slot(_))) || tried == SLOTS_MAX {
-            continue;
+    for (key, read) in slots {
+        if tried == SLOTS_MAX {
+            break;
         }
-        let slot = match objects.get_bounded(&key, SLOT_BYTES).await {
+        let slot = match read {
             Ok(bytes) => Slot::parse(&key, &bytes).map_err(|damage| Error::corrupt(&key, damage)),
             Err(error @ Error::Corrupt { .. }) => Err(error),
             Err(error) => return Err(error),

@@ -59,6 +59,8 @@ pub(crate) struct Session {
     purpose: Purpose,
     random: [u8; 32],
     going: Going,
+    /// Records that could not be read when the session began.
+    incomplete: Vec<(String, Error)>,
     state: Mutex<State>,
     uploads: TaskTracker,
     closed: AtomicBool,
@@ -130,6 +132,7 @@ impl Session {
         open: &OpenBody,
         sequence: u64,
         going: Going,
+        incomplete: Vec<(String, Error)>,
     ) -> Self {
         Self {
             shared,
@@ -140,6 +143,7 @@ impl Session {
             purpose: open.purpose,
             random: open.random,
             going,
+            incomplete,
             state: Mutex::default(),
             uploads: TaskTracker::new(),
             closed: AtomicBool::new(false),
@@ -161,6 +165,10 @@ impl Session {
 
     pub(crate) fn purpose(&self) -> Purpose {
         self.purpose
+    }
+
+    pub(crate) fn incomplete(&self) -> &[(String, Error)] {
+        &self.incomplete
     }
 
     pub(crate) fn going(&self) -> &BTreeSet<SessionId> {
@@ -373,8 +381,7 @@ impl Session {
         let count = u32::try_from(packs.len()).map_err(|_| Error::Internal {
             what: "counting packs",
         })?;
-        let delta = self.create_delta(packs).await?;
-        self.shared.check_format().await?;
+        let (delta, ()) = tokio::try_join!(self.create_delta(packs), self.shared.check_format())?;
 
         let body = end(count);
         let Self {

@@ -11,6 +11,7 @@ use crate::{
     header::LAYOUT,
     ids::{ClusterKey, SessionId},
     names::{FORGET, Name, OPEN, ObjectType, PIN},
+    protocol::{Generation, Horizon},
     record::{
         End, EndBody, OpenBody, REASON_BYTES_MAX, Snapshot, decode_at, encode_forget, first_layout,
     },
@@ -55,15 +56,7 @@ impl Repository {
     pub async fn fence(&self, cluster: ClusterKey, session: SessionId) -> Result<End> {
         self.shared.check_writable()?;
         let generation = self.shared.birth_of(cluster, session).await?;
-        let key = Name::End(cluster, session).key();
-        let body = EndBody::Fenced { generation };
-        let bytes = self.shared.seal(&key, ObjectType::End, &body.encode())?;
-        let body = match self.shared.objects.create(&key, bytes).await? {
-            Created::Ours => body,
-            Created::Theirs(bytes) => self.shared.open_end(&key, &bytes)?,
-        };
-        self.shared.remember_end(cluster, session, body.clone());
-        self.shared.end(cluster, session, &body).await
+        self.shared.fence(cluster, session, generation).await
     }
 
     /// All committed snapshots of all clusters.
@@ -73,31 +66,18 @@ impl Repository {
     /// not an error here: they are returned.
     pub async fn snapshots(&self) -> Result<Snapshots> {
         let shared = &self.shared;
-        // In this order: a forget goes after the end it is about.
-        let ends = shared.list_ends().await?;
-        let forgotten = shared.forgotten().await?;
-        let pinned = shared.pinned().await?;
-        let horizon = shared.read_horizon().await?;
+        // In this order: a forget goes after the end it is about. What the ends say does not
+        // change: it is read meanwhile.
+        let keys = shared.list_end_keys().await?;
+        let newer = async {
+            let marks = shared.marks().await?;
+            Ok((marks, shared.read_horizon().await?))
+        };
+        let (ends, (marks, horizon)) = tokio::try_join!(shared.read_ends(keys), newer)?;
         shared.settle(&ends, &horizon).await?;
-        let unreadable = ends.unreadable;
-        let known = shared.ends();
-        let counting = known.iter().filter(|((cluster, session), body)| {
-            horizon.counts(*session, body.ended(*cluster).birth)
-        });
-        let mut snapshots: Vec<Snapshot> = counting
-            .filter_map(|((cluster, session), body)| {
-                let marks = Marks {
-                    forgotten: forgotten.contains(session),
-                    pinned: pinned.contains_key(session),
-                };
-                snapshot_of(*cluster, *session, body, marks)
-            })
-            .collect();
-        drop(known);
-        snapshots.sort_by_key(|s| (s.is_leaving(), s.cluster, s.seq, s.session));
         Ok(Snapshots {
-            snapshots,
-            unreadable,
+            snapshots: shared.known_snapshots(&horizon, &marks),
+            unreadable: ends.unreadable,
         })
     }
 
@@ -224,18 +204,18 @@ fn check_reason(reason: &str) -> Result<()> {
     Ok(())
 }
 
-/// What others said of a snapshot.
-#[derive(Clone, Copy, Default)]
-struct Marks {
-    forgotten: bool,
-    pinned: bool,
+/// What others said of snapshots.
+pub(crate) struct Marks {
+    pub(crate) forgotten: BTreeSet<SessionId>,
+    /// With the number of the last change.
+    pub(crate) pinned: BTreeMap<SessionId, u64>,
 }
 
 fn snapshot_of(
     cluster: ClusterKey,
     session: SessionId,
     body: &EndBody,
-    marks: Marks,
+    marks: &Marks,
 ) -> Option<Snapshot> {
     match body {
         EndBody::Committed {
@@ -250,8 +230,8 @@ fn snapshot_of(
             seq: *sequence,
             root: *root,
             summary: summary.clone(),
-            forgotten: marks.forgotten,
-            pinned: marks.pinned,
+            forgotten: marks.forgotten.contains(&session),
+            pinned: marks.pinned.contains_key(&session),
         }),
         EndBody::Fenced { .. } | EndBody::Part { .. } | EndBody::Copies { .. } => None,
     }
@@ -318,15 +298,12 @@ impl Shared {
         if !ended.has_committed() {
             return Ok(End::Fenced);
         }
-        let marks = Marks {
-            forgotten: self.forgotten().await?.contains(&session),
-            pinned: self.pinned().await?.contains_key(&session),
-        };
+        let marks = self.marks().await?;
         // A late commit of a session that was over by then is none.
         if !self.read_horizon().await?.counts(session, ended.birth) {
             return Ok(End::Fenced);
         }
-        let snapshot = snapshot_of(cluster, session, body, marks);
+        let snapshot = snapshot_of(cluster, session, body, &marks);
         Ok(snapshot.map_or(End::CommittedOther, End::Committed))
     }
 
@@ -341,6 +318,42 @@ impl Shared {
             Some(birth) => Ok(birth),
             None => Ok(self.list_collections().await?.newest()),
         }
+    }
+
+    /// The snapshots among the ends that are known, those that are not forgotten first.
+    pub(crate) fn known_snapshots(&self, horizon: &Horizon, marks: &Marks) -> Vec<Snapshot> {
+        let known = self.ends();
+        let counting = known.iter().filter(|((cluster, session), body)| {
+            horizon.counts(*session, body.ended(*cluster).birth)
+        });
+        let snapshots = counting
+            .filter_map(|((cluster, session), body)| snapshot_of(*cluster, *session, body, marks));
+        let mut snapshots: Vec<Snapshot> = snapshots.collect();
+        snapshots.sort_by_key(|s| (s.is_leaving(), s.cluster, s.seq, s.session));
+        snapshots
+    }
+
+    /// Ends a session that was born in this generation, unless it has ended.
+    pub(crate) async fn fence(
+        &self,
+        cluster: ClusterKey,
+        session: SessionId,
+        generation: Generation,
+    ) -> Result<End> {
+        let key = Name::End(cluster, session).key();
+        let body = EndBody::Fenced { generation };
+        let bytes = self.seal(&key, ObjectType::End, &body.encode())?;
+        let body = match self.objects.create(&key, bytes).await? {
+            Created::Ours => body,
+            Created::Theirs(bytes) => self.open_end(&key, &bytes)?,
+        };
+        self.remember_end(cluster, session, body.clone());
+        self.end(cluster, session, &body).await
+    }
+
+    pub(crate) async fn marks(&self) -> Result<Marks> {
+        let (forgotten, pinned) = tokio::try_join!(self.forgotten(), self.pinned())?;
+        Ok(Marks { forgotten, pinned })
     }
 
     /// The number of the last change of each pin.

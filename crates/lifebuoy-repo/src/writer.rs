@@ -18,9 +18,10 @@ use crate::{
     ids::{ChunkId, ClusterKey, SessionId},
     names::{ChunkKind, Name, ObjectType},
     pack::CHUNK_BYTES_MAX,
-    protocol::{Begin, BeginAnswer, Beginning, Ended, Usable},
+    protocol::{Begin, BeginAnswer, Beginning, Ended, Usable, usable_deltas},
+    reader::Reader,
     record::{EndBody, LABEL_BYTES_MAX, OpenBody, Purpose, SUMMARY_BYTES_MAX, Snapshot},
-    refresh::Ends,
+    refresh::Listed,
     repository::{Repository, Shared, blocking},
     session::{Going, Session, WriteStats, beats, ended},
     store::Created,
@@ -98,14 +99,17 @@ impl Repository {
             ..
         } = usable;
         check_unused(id, &ends)?;
-        let listed = deltas.clone();
-        if let Err(Error::Missing { .. }) = shared.load(&horizon, &deltas, &listed).await {
+        let wanted = usable_deltas(&ends, &horizon);
+        let incomplete = match shared.load(&horizon, &wanted, &deltas).await {
             // Tidied up in the meantime: whatever is there now will do.
-            shared.refresh().await?;
-        }
-        // Whatever is gone or damaged is stored again: nothing is built on it.
+            Err(Error::Missing { .. }) => shared.refresh().await?.problems(),
+            loaded => loaded?,
+        };
         let mut avoid = avoid;
-        avoid.extend(shared.not_to_build_on().await?);
+        if purpose != Purpose::Restore {
+            // Whatever is gone or damaged is stored again: nothing is built on it.
+            avoid.extend(shared.not_to_build_on().await?);
+        }
         let sequence = shared.next_sequence(cluster);
         let inner = Arc::new(Session::new(
             Arc::clone(shared),
@@ -114,6 +118,7 @@ impl Repository {
             &open,
             sequence,
             Going { avoid, going },
+            incomplete,
         ));
         inner.count_put(stored);
         let beat = tokio::spawn(beats(Arc::clone(&inner))).abort_handle();
@@ -132,7 +137,7 @@ impl Shared {
     ) -> Result<(Usable, u64)> {
         let mut machine = Beginning::new();
         let mut stored = 0;
-        let mut listed = Ends::default();
+        let mut listed = Listed::default();
         loop {
             let answer = match machine.ask() {
                 Begin::Collections => BeginAnswer::Collections(self.list_collections().await?),
@@ -144,14 +149,14 @@ impl Shared {
                 Begin::Plan(n) => BeginAnswer::Plan(self.read_plan(n).await?),
                 Begin::Final(n) => BeginAnswer::Final(self.read_final(n).await?),
                 Begin::Ends => {
-                    listed = self.list_ends().await?;
-                    BeginAnswer::Ends(listed.ended.clone())
+                    listed = self.list().await?;
+                    BeginAnswer::Ends(listed.ends.ended.clone())
                 }
-                Begin::Deltas => BeginAnswer::Deltas(self.list_deltas().await?),
+                // Listed after the ends, and in this order.
+                Begin::Deltas => BeginAnswer::Deltas(listed.deltas.clone()),
                 Begin::Horizon => {
-                    let horizon = self.read_horizon().await?;
-                    self.settle(&listed, &horizon).await?;
-                    BeginAnswer::Horizon(horizon)
+                    self.settle(&listed.ends, &listed.horizon).await?;
+                    BeginAnswer::Horizon(listed.horizon.clone())
                 }
                 Begin::Nothing => break,
                 // The caller knows whether it may take another id.
@@ -219,6 +224,13 @@ impl Writer {
     #[must_use]
     pub fn session(&self) -> SessionId {
         self.inner.id
+    }
+
+    /// Reads what was there when the session began. Nothing of that goes while the session
+    /// is open, but for what a collection was about to take.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::lacking(&self.inner.shared, self.inner.incomplete().to_vec())
     }
 
     /// The id that these bytes have as a chunk. Stores nothing.
@@ -413,10 +425,14 @@ impl Writer {
     pub async fn abandon(&self) {
         self.inner.close();
         self.beat.abort();
-        let repository = Repository {
-            shared: Arc::clone(&self.inner.shared),
-        };
-        if let Err(error) = repository.fence(self.inner.cluster, self.inner.id).await {
+        let Session {
+            shared,
+            cluster,
+            id,
+            ..
+        } = &*self.inner;
+        let fenced = shared.fence(*cluster, *id, self.inner.generation()).await;
+        if let Err(error) = fenced {
             tracing::debug!(session = %self.inner.id, %error, "the session was not fenced");
         }
     }

@@ -122,13 +122,14 @@ impl Subject {
     ) -> Result<()> {
         let (root, place) = (snapshot.root, place.to_owned());
         let existing = Existing::Resume;
+        let reader = Arc::new(repository.reader().await?);
         if self == Device {
             let request = RestoreDeviceRequest {
                 root,
                 place,
                 existing,
             };
-            return restore_device(repository, request, Arc::default())
+            return restore_device(reader, request, Arc::default())
                 .await
                 .map(drop);
         }
@@ -139,7 +140,7 @@ impl Subject {
             existing,
         };
         let progress = Arc::default();
-        restore(repository, request, Arc::clone(&progress)).await?;
+        restore(reader, request, Arc::clone(&progress)).await?;
         assert_eq!(progress.problems_in_words(), []);
         Ok(())
     }

@@ -44,9 +44,13 @@ async fn restore_image(repository: &Repository, snapshot: &Snapshot, place: &Pat
         place: place.to_owned(),
         existing: Existing::Resume,
     };
-    restore_device(repository, request, Arc::default())
-        .await
-        .unwrap();
+    restore_device(
+        Arc::new(repository.reader().await.unwrap()),
+        request,
+        Arc::default(),
+    )
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

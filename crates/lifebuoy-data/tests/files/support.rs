@@ -116,7 +116,8 @@ pub(crate) async fn restore_part(
         existing,
     };
     let progress = Arc::new(Progress::default());
-    let restored = restore(repository, request, Arc::clone(&progress)).await;
+    let reader = Arc::new(repository.reader().await.unwrap());
+    let restored = restore(reader, request, Arc::clone(&progress)).await;
     (restored, progress.done(), progress.problems_in_words())
 }
 

@@ -28,9 +28,13 @@ async fn differing(
         place: place.to_owned(),
     };
     let progress = Arc::new(Progress::default());
-    verify(repository, request, Arc::clone(&progress))
-        .await
-        .unwrap();
+    verify(
+        Arc::new(repository.reader().await.unwrap()),
+        request,
+        Arc::clone(&progress),
+    )
+    .await
+    .unwrap();
     let problems = progress.problems_in_words();
     let mut paths: Vec<String> = problems.into_iter().map(|problem| problem.path).collect();
     paths.sort();
@@ -182,9 +186,13 @@ async fn a_device_is_compared_with_its_holes() {
         place: to.clone(),
         existing: Existing::Refuse,
     };
-    restore_device(&repository, request, Arc::default())
-        .await
-        .unwrap();
+    restore_device(
+        Arc::new(repository.reader().await.unwrap()),
+        request,
+        Arc::default(),
+    )
+    .await
+    .unwrap();
     assert_eq!(
         differing(&repository, &snapshot, "", &to).await,
         (vec![], 1)

@@ -580,7 +580,9 @@ async fn a_point_keeps_the_data_of_its_volumes_when_the_movers_snapshot_is_forgo
         place: place.clone(),
         existing: Existing::Refuse,
     };
-    restore(&repo, back, Arc::default()).await.unwrap();
+    restore(Arc::new(repo.reader().await.unwrap()), back, Arc::default())
+        .await
+        .unwrap();
     assert_eq!(std::fs::read_to_string(place.join("word")).unwrap(), "kept");
 }
 

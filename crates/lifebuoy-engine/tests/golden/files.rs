@@ -32,7 +32,8 @@ async fn device(repo: &Repository, mine: &Snapshot) -> Result<Value> {
         place: place.clone(),
         existing: Existing::Refuse,
     };
-    restore_device(repo, request, std::sync::Arc::default()).await?;
+    let reader = std::sync::Arc::new(repo.reader().await?);
+    restore_device(reader, request, std::sync::Arc::default()).await?;
     let image = fs::read(place)?;
     let manifest = repo.reader().await?.get(&mine.root).await?;
     let manifest: Value = serde_json::from_slice(&manifest)?;

@@ -212,6 +212,7 @@ async fn restore(
     let SavedRoot { session: _, root } = saved;
     let existing = Existing::Resume;
     let path = TreePath::default();
+    let reader = Arc::new(repo.reader().await?);
     match what {
         What::Files => {
             let request = RestoreRequest {
@@ -220,7 +221,7 @@ async fn restore(
                 place: place.clone(),
                 existing,
             };
-            restore_files(repo, request, Arc::clone(done)).await?;
+            restore_files(Arc::clone(&reader), request, Arc::clone(done)).await?;
         }
         What::Device => {
             let request = RestoreDeviceRequest {
@@ -228,12 +229,12 @@ async fn restore(
                 place: place.clone(),
                 existing,
             };
-            restore_device(repo, request, Arc::clone(done)).await?;
+            restore_device(Arc::clone(&reader), request, Arc::clone(done)).await?;
         }
     }
     let compared = Arc::new(Progress::default());
     let request = VerifyRequest { root, path, place };
-    verify(repo, request, Arc::clone(&compared)).await?;
+    verify(reader, request, Arc::clone(&compared)).await?;
     let (now, differing) = (done.done(), compared.done().problems);
     Ok(MoverReport {
         entries: now.entries,

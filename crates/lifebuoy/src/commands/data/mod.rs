@@ -20,11 +20,11 @@ use chrono::Utc;
 use lifebuoy_data::{
     DataSummary, Diff, Excludes, Existing, Listed, Listing, PARTS_EVERY, Problem, Progress as Done,
     RestoreDeviceRequest, RestoreRequest, SaveDeviceRequest, SaveRequest, TreePath, VerifyRequest,
-    What, escaped, read_file, restore as restore_files, restore_device, save as save_files,
-    save_device, snapshots, verify,
+    What, escaped, of_data, read_file, restore as restore_files, restore_device,
+    save as save_files, save_device, snapshots, verify,
 };
 use lifebuoy_engine::point;
-use lifebuoy_repo::{Purpose, Repository, SessionId, SessionRequest, Snapshot};
+use lifebuoy_repo::{Hold, Purpose, Reader, Repository, SessionId, SessionRequest, Snapshot};
 use serde_json::{Value, json};
 
 use crate::{
@@ -200,45 +200,67 @@ fn size(bytes: f64) -> String {
 
 pub(crate) async fn restore(args: &RestoreData, terminal: Terminal) -> Result<Exit, Error> {
     let repo = store::open(&args.direct.store, &store::direct_only(&args.direct.store)?).await?;
-    let Listed { snapshot, summary } = chosen(&repo, &args.snapshot, &args.whose).await?;
-    let path = tree_path(&args.path)?;
-    let done = Arc::new(Done::default());
-    let compared = Arc::new(Done::default());
-    let hold = point::hold(&repo, snapshot.session, &machine(&host_name())).await?;
-    let restored = async {
-        let bringing = bring_back(&repo, args, &snapshot, &path, summary.kind, &done);
-        let summary = watch(terminal, "restoring", &done, bringing).await?;
-        if args.verify {
-            let request = VerifyRequest {
-                root: snapshot.root,
-                path: path.clone(),
-                place: args.target.clone(),
-            };
-            let comparing = async { Ok(verify(&repo, request, Arc::clone(&compared)).await?) };
-            watch(terminal, "verifying", &compared, comparing).await?;
-        }
-        Ok::<_, Error>(summary)
-    };
-    let restored = restored.await;
+    // What is chosen, and all that it needs, stays until it was read.
+    let hold = point::hold_all(&repo, &machine(&host_name())).await?;
+    let restored = restore_held(&repo, hold.as_ref(), args, terminal).await;
     if let Some(hold) = hold {
         hold.release().await;
     }
-    let listed = Listed {
-        summary: restored?,
-        snapshot,
-    };
-    let compared = args.verify.then_some(&*compared);
-    show_one(
-        &listed,
-        &done,
+    let Restored {
+        listed,
+        done,
         compared,
-        args.direct.output.format,
-        terminal,
-    )
+    } = restored?;
+    let format = args.direct.output.format;
+    show_one(&listed, &done, compared.as_deref(), format, terminal)
+}
+
+struct Restored {
+    listed: Listed,
+    done: Arc<Done>,
+    compared: Option<Arc<Done>>,
+}
+
+async fn restore_held(
+    repo: &Repository,
+    hold: Option<&Hold>,
+    args: &RestoreData,
+    terminal: Terminal,
+) -> Result<Restored, Error> {
+    let Listed { snapshot, summary } = match (hold, &args.whose.volume) {
+        (Some(hold), None) => {
+            let (listed, _) = of_data(hold.snapshots().await?);
+            choose::named(&args.snapshot, &args.whose, listed, &host_name())?
+        }
+        _ => chosen(repo, &args.snapshot, &args.whose).await?,
+    };
+    let reader = Arc::new(match hold {
+        Some(hold) => hold.reader(),
+        None => repo.reader().await?,
+    });
+    let path = tree_path(&args.path)?;
+    let done = Arc::new(Done::default());
+    let bringing = bring_back(&reader, args, &snapshot, &path, summary.kind, &done);
+    let summary = watch(terminal, "restoring", &done, bringing).await?;
+    let compared = args.verify.then(Arc::<Done>::default);
+    if let Some(compared) = &compared {
+        let request = VerifyRequest {
+            root: snapshot.root,
+            path,
+            place: args.target.clone(),
+        };
+        let comparing = async { Ok(verify(reader, request, Arc::clone(compared)).await?) };
+        watch(terminal, "verifying", compared, comparing).await?;
+    }
+    Ok(Restored {
+        listed: Listed { snapshot, summary },
+        done,
+        compared,
+    })
 }
 
 async fn bring_back(
-    repo: &Repository,
+    reader: &Arc<Reader>,
     args: &RestoreData,
     snapshot: &Snapshot,
     path: &TreePath,
@@ -259,7 +281,7 @@ async fn bring_back(
                 place,
                 existing,
             };
-            restore_files(repo, request, Arc::clone(done)).await?
+            restore_files(Arc::clone(reader), request, Arc::clone(done)).await?
         }
         What::Device => {
             let request = RestoreDeviceRequest {
@@ -267,7 +289,7 @@ async fn bring_back(
                 place,
                 existing,
             };
-            restore_device(repo, request, Arc::clone(done)).await?
+            restore_device(Arc::clone(reader), request, Arc::clone(done)).await?
         }
     };
     Ok(summary)
