@@ -5,6 +5,7 @@
 mod cluster;
 mod figures;
 pub(crate) mod repo;
+mod volumes;
 
 use std::path::PathBuf;
 
@@ -26,6 +27,9 @@ enum What {
     /// Saving and restoring files and block devices, side by side with the programs
     /// that people use for it.
     Repo(repo::Options),
+    /// Saving volumes on a real node with the operator's own movers, beside tar and zstd;
+    /// as root on Debian.
+    Volumes(volumes::Options),
 }
 
 /// What is measured.
@@ -51,12 +55,15 @@ pub(crate) struct Options {
 impl Bench {
     /// Runs the benchmark.
     pub(crate) fn run(&self) -> Result<()> {
-        crate::build::release()?;
+        if !matches!(self.what, What::Volumes(_)) {
+            crate::build::release()?;
+        }
         install_tls_provider();
         let runtime = tokio::runtime::Runtime::new()?;
         let options = match &self.what {
             What::Cluster(options) => options,
             What::Repo(options) => return runtime.block_on(options.run()),
+            What::Volumes(options) => return options.run(),
         };
         let mut lines = String::new();
         for &objects in &options.objects {

@@ -1,7 +1,7 @@
 //! Saving files and block devices, side by side with the programs that people use
 //! for it, on the same data in one run.
 
-mod data;
+pub(crate) mod data;
 pub(crate) mod process;
 mod table;
 mod tools;
