@@ -398,8 +398,11 @@ impl Session {
             return Err(Error::Fenced { session });
         }
         self.counters.put(len);
-        let horizon = self.shared.read_horizon().await?;
-        if !acknowledged(session, generation, &horizon) {
+        let (horizon, is_open) = tokio::try_join!(
+            self.shared.read_horizon(),
+            self.shared.is_open(cluster, generation, session)
+        )?;
+        if !(is_open && acknowledged(session, generation, &horizon)) {
             return Err(Error::Fenced { session });
         }
         self.shared.index_mut().add(session, &delta);

@@ -333,6 +333,22 @@ impl Shared {
         snapshots
     }
 
+    /// Whether a session's `open` is there. It goes before the session's fence does, so
+    /// that who had one, and sees neither, is over: also where a listing of runs lies.
+    pub(crate) async fn is_open(
+        &self,
+        cluster: ClusterKey,
+        birth: Generation,
+        session: SessionId,
+    ) -> Result<bool> {
+        let key = Name::Open(cluster, birth, session).key();
+        match self.objects.get_bounded(&key, SMALL_RECORD_BYTES_MAX).await {
+            Ok(_) => Ok(true),
+            Err(Error::Missing { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Ends a session that was born in this generation, unless it has ended.
     pub(crate) async fn fence(
         &self,

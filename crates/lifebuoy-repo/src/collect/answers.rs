@@ -258,9 +258,16 @@ impl Work<'_> {
             _ => false,
         });
         self.remove_keys(of_beats.await?).await?;
-        let opens = opens.into_iter();
-        let opens = opens.map(|(id, open)| Name::Open(open.cluster, open.birth, id).key());
-        self.remove_keys(opens.collect()).await?;
+        // Also of what was not listed as open: no end goes before its `open`.
+        let of_ends = ends.iter().map(|(id, end)| (id, end.cluster, end.birth));
+        let opens = opens
+            .iter()
+            .map(|(id, open)| (id, open.cluster, open.birth));
+        let opens: BTreeSet<String> = opens
+            .chain(of_ends)
+            .map(|(id, cluster, birth)| Name::Open(cluster, birth, *id).key())
+            .collect();
+        self.remove_keys(opens.into_iter().collect()).await?;
         let ends = ends.into_iter();
         let ends = ends.map(|(session, end)| Name::End(end.cluster, session).key());
         self.remove_keys(ends.collect()).await?;

@@ -1,9 +1,11 @@
-//! Saving volumes on a real node, through the operator and its movers, beside
-//! `tar | zstd` to the same S3 server.
+//! Saving volumes on a real node and bringing them back, through the operator and its
+//! movers; beside `lifebuoy repo` and `tar | zstd` on the same data and S3 server.
 //!
 //! Once outside, which makes the data; the rest in namespaces of its own. It
-//! measures and prints, and never judges; it fails where a backup is not complete.
+//! measures and prints, and never judges; it fails where a request is not complete.
 
+mod direct;
+mod holder;
 mod rows;
 mod sampling;
 mod yardstick;
@@ -14,11 +16,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lifebuoy_api::{VolumeMatch, VolumePolicy, VolumeRule, VolumeWay};
+use lifebuoy_api::{NameMapping, VolumeMatch, VolumePolicy, VolumeRule, VolumeWay};
+use lifebuoy_data::What;
 use lifebuoy_scenarios::{
-    Ended, NodeWorld, OPERATOR_NAMESPACE, PODS_LIMIT, Store, backup, repository_ready, run,
+    Ended, Kind, NodeWorld, OPERATOR_NAMESPACE, PODS_LIMIT, Store, backup, newest_of,
+    repository_ready, restore, run,
 };
-use lifebuoy_testkit::node::images::{self, BUSYBOX};
+use lifebuoy_testkit::node::images;
 use lifebuoy_testkit::sample::apply_yaml;
 use lifebuoy_testkit::tools::workspace_root;
 use lifebuoy_testkit::{S3Server, directory, install_tls_provider, namespace};
@@ -33,6 +37,8 @@ const RUN_LIMIT: Duration = Duration::from_secs(6 * 3600);
 /// The source files of a whole data set are 1.2 GB: so much of them is 1 GB.
 const FILES_SCALE: f64 = 0.83;
 const RUN_BYTES: usize = 4 << 20;
+/// Volumes that are saved at once.
+const VOLUMES: usize = 20;
 const SEED: u64 = 7;
 
 /// What is measured.
@@ -97,33 +103,65 @@ impl Options {
     }
 
     async fn once(&self, once: &Once<'_>, taken: &mut Vec<Taken>) -> Result<()> {
-        let folder = data_folder()?;
-        let files = DataSet::Source.make(&folder, self.files_scale(), SEED)?;
-        let volume = once.volume("files", "Filesystem", 4 << 30).await?;
-        copy("cp", &["-a", "--reflink=never"], &files.join("."), &volume)?;
-        taken.push(once.save("files", "first").await?);
-        taken.push(once.save("files", "again").await?);
-        taken.push(yardstick::measure(once.s3, &volume, once.number)?);
-        once.done_with("files").await?;
+        taken.extend(self.files(once).await?);
+        taken.extend(self.block(once).await?);
+        taken.extend(self.many(once).await?);
+        Ok(())
+    }
 
-        let image = DataSet::Image.make(&folder, Scale(self.scale), SEED)?;
+    /// One volume of files.
+    async fn files(&self, once: &Once<'_>) -> Result<Vec<Taken>> {
+        let files = DataSet::Source.make(&data_folder()?, self.files_scale(), SEED)?;
+        let case = once.case("files");
+        let volume = &case.volumes("Filesystem", 4 << 30, 1).await?[0];
+        copy(&["-a", "--reflink=never"], &files.join("."), volume)?;
+        let mut taken = vec![case.save("first").await?, case.save("again").await?];
+        taken.push(case.restore().await?);
+        taken.extend(direct::measure(&case, What::Files, volume)?);
+        taken.push(yardstick::measure(once.s3, volume, once.number)?);
+        case.done().await?;
+        Ok(taken)
+    }
+
+    /// One block volume, of which a third is written.
+    async fn block(&self, once: &Once<'_>) -> Result<Vec<Taken>> {
+        let image = DataSet::Image.make(&data_folder()?, Scale(self.scale), SEED)?;
         let bytes = fs::metadata(&image)?.len();
-        let volume = once.volume("block", "Block", bytes).await?;
-        let length = fs::metadata(&volume)?.len();
+        let case = once.case("block");
+        let volume = &case.volumes("Block", bytes, 1).await?[0];
+        let length = fs::metadata(volume)?.len();
         ensure!(
             length == bytes,
             "the volume has {length} bytes, not {bytes}"
         );
         // Nobody has read the device yet: what is in its file is what it has.
-        copy("cp", &["--sparse=always"], &image, &volume)?;
-        taken.push(once.save("block", "first").await?);
-        data::change(&volume, RUN_BYTES, SEED + 1)?;
-        taken.push(once.save("block", "2 % changed").await?);
-        once.done_with("block").await
+        copy(&["--sparse=always"], &image, volume)?;
+        let mut taken = vec![case.save("first").await?];
+        data::change(volume, RUN_BYTES, SEED + 1)?;
+        taken.push(case.save("2 % changed").await?);
+        taken.push(case.restore().await?);
+        taken.extend(direct::measure(&case, What::Device, volume)?);
+        case.done().await?;
+        Ok(taken)
+    }
+
+    /// As many files, in many volumes at once.
+    async fn many(&self, once: &Once<'_>) -> Result<Vec<Taken>> {
+        let scale = Scale(self.files_scale().0 / VOLUMES as f64);
+        let case = once.case("twenty");
+        let volumes = case.volumes("Filesystem", 1 << 30, VOLUMES).await?;
+        for (seed, volume) in (SEED..).zip(&volumes) {
+            let folder = data_folder()?.join(format!("part-{seed}"));
+            let files = DataSet::Source.make(&folder, scale, seed)?;
+            copy(&["-a", "--reflink=never"], &files.join("."), volume)?;
+        }
+        let taken = vec![case.save("first").await?, case.restore().await?];
+        case.done().await?;
+        Ok(taken)
     }
 }
 
-/// One run, in repositories and namespaces of its own.
+/// One run.
 struct Once<'a> {
     world: &'a NodeWorld,
     s3: &'a S3Server,
@@ -131,116 +169,133 @@ struct Once<'a> {
 }
 
 impl Once<'_> {
-    /// Of a case in this run: its namespace, its repository and that one's prefix.
-    fn name(&self, case: &str) -> String {
-        format!("{case}-{}", self.number)
+    /// A case of this run, with a repository and namespaces of its own.
+    fn case(&self, case: &'static str) -> Case<'_> {
+        let name = format!("{case}-{}", self.number);
+        Case {
+            world: self.world,
+            case,
+            store: Store::at(self.s3, &name),
+            direct: Store::at(self.s3, &format!("{name}-direct")),
+            name,
+        }
     }
+}
 
-    /// Makes an empty repository, and a volume that a pod has; gives its content.
-    async fn volume(&self, case: &str, mode: &str, bytes: u64) -> Result<PathBuf> {
-        let (name, client) = (self.name(case), self.world.client());
-        let store = Store::at(self.s3, &name);
-        store.declare(&client, OPERATOR_NAMESPACE, &name).await?;
-        repository_ready(&client, OPERATOR_NAMESPACE, &name, PODS_LIMIT).await?;
-        apply_yaml(&client, &holder(&name, mode, bytes)).await?;
-        self.world.rolled_out(&name, "deployment/holder").await?;
-        self.world.content(&name, "data").await
+/// One case in one run.
+struct Case<'a> {
+    world: &'a NodeWorld,
+    case: &'static str,
+    /// Of its namespace, of its repository and of that one's prefix.
+    name: String,
+    store: Store,
+    /// Where `lifebuoy repo` saves.
+    direct: Store,
+}
+
+impl Case<'_> {
+    /// Makes an empty repository, and empty volumes that a pod has; gives their contents.
+    async fn volumes(&self, mode: &str, bytes: u64, count: usize) -> Result<Vec<PathBuf>> {
+        let client = self.world.client();
+        self.store
+            .declare(&client, OPERATOR_NAMESPACE, &self.name)
+            .await?;
+        repository_ready(&client, OPERATOR_NAMESPACE, &self.name, PODS_LIMIT).await?;
+        apply_yaml(&client, &holder::holder(&self.name, mode, bytes, count)).await?;
+        self.world
+            .rolled_out(&self.name, "deployment/holder")
+            .await?;
+        let mut contents = Vec::new();
+        for number in 0..count {
+            let claim = holder::claim(number);
+            contents.push(self.world.content(&self.name, &claim).await?);
+        }
+        Ok(contents)
     }
 
     /// Measures one Backup, from creating it to its end.
-    async fn save(&self, case: &'static str, op: &'static str) -> Result<Taken> {
-        println!("… {case}, {op}");
-        let name = self.name(case);
-        // Also what is still on its way to the disk would cost somebody.
-        copy("sync", &[], Path::new(""), Path::new(""))?;
-        let mut request = backup(&format!("{name}-{}", op.replace([' ', '%'], "")), &name);
-        request.spec.selection.namespaces = vec![name];
+    async fn save(&self, op: &'static str) -> Result<Taken> {
+        let mut request = backup(
+            &format!("{}-{}", self.name, op.replace([' ', '%'], "")),
+            &self.name,
+        );
+        request.spec.selection.namespaces = vec![self.name.clone()];
         request.spec.volumes = VolumePolicy::Save;
         request.spec.volume_policies = vec![VolumeRule {
             matching: VolumeMatch::default(),
             way: VolumeWay::Move,
             snapshot_class: None,
         }];
-        let sampler = Sampler::start();
-        let began = Instant::now();
-        let client = self.world.client();
-        let saved = run(&client, OPERATOR_NAMESPACE, request, LIMIT).await;
-        let wall_s = began.elapsed().as_secs_f64();
-        let seen = sampler.stop()?;
-        let saved = saved?;
+        let (taken, saved) = self.measure(op, request).await?;
         ensure!(saved.complete(), "{}", saved.verdict());
-        self.world.nothing_is_left().await?;
         let progress = saved.status.context("no status")?.progress;
         let bytes = progress.bytes_stored + progress.volume_bytes_stored;
         Ok(Taken {
-            case,
-            op,
-            wall_s,
-            seen,
             bytes_sent: u64::try_from(bytes)?,
+            ..taken
         })
     }
 
+    /// Measures the Restore of the newest recovery point into another namespace.
+    async fn restore(&self) -> Result<Taken> {
+        let mut request = restore(&self.name, newest_of(&self.name, "a"));
+        let back = self.back();
+        request.spec.mapping.namespaces = vec![NameMapping {
+            from: self.name.clone(),
+            to: back.clone(),
+        }];
+        let (taken, restored) = self.measure("restore", request).await?;
+        ensure!(restored.complete(), "{}", restored.verdict());
+        self.world.rolled_out(&back, "deployment/holder").await?;
+        self.remove_namespace(&back).await?;
+        Ok(taken)
+    }
+
+    fn back(&self) -> String {
+        format!("{}-back", self.name)
+    }
+
+    async fn measure<K: Kind + Ended>(&self, op: &'static str, request: K) -> Result<(Taken, K)> {
+        println!("… {}, {op}", self.case);
+        // What is still on its way to the disk would cost somebody.
+        nix::unistd::sync();
+        let sampler = Sampler::start();
+        let began = Instant::now();
+        let ended = run(&self.world.client(), OPERATOR_NAMESPACE, request, LIMIT).await;
+        let wall_s = began.elapsed().as_secs_f64();
+        let seen = sampler.stop()?;
+        let ended = ended?;
+        let taken = Taken {
+            case: self.case,
+            op,
+            wall_s,
+            seen,
+            bytes_sent: 0,
+        };
+        Ok((taken, ended))
+    }
+
     /// Frees what the case took.
-    async fn done_with(&self, case: &str) -> Result<()> {
-        let name = self.name(case);
-        self.world
-            .kubectl(&["delete", "namespace", &name, "--timeout=300s"])
-            .await?;
-        let repository = format!("repositories.lifebuoy.dev/{name}");
+    async fn done(&self) -> Result<()> {
+        self.remove_namespace(&self.name).await?;
+        let repository = format!("repositories.lifebuoy.dev/{}", self.name);
         self.world
             .kubectl(&["delete", "-n", OPERATOR_NAMESPACE, &repository])
+            .await?;
+        self.world.nothing_is_left().await
+    }
+
+    async fn remove_namespace(&self, name: &str) -> Result<()> {
+        self.world
+            .kubectl(&["delete", "namespace", name, "--timeout=300s"])
             .await?;
         Ok(())
     }
 }
 
-/// A namespace with a claim, and a pod that has its volume and does nothing with it.
-fn holder(namespace: &str, mode: &str, bytes: u64) -> String {
-    let mount = match mode {
-        "Block" => "volumeDevices: [{name: data, devicePath: /dev/data}]",
-        _ => "volumeMounts: [{name: data, mountPath: /data}]",
-    };
-    format!(
-        "
-apiVersion: v1
-kind: Namespace
-metadata: {{name: {namespace}}}
----
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {{namespace: {namespace}, name: data}}
-spec:
-  storageClassName: fast
-  volumeMode: {mode}
-  accessModes: [ReadWriteOnce]
-  resources: {{requests: {{storage: '{bytes}'}}}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{namespace: {namespace}, name: holder}}
-spec:
-  selector: {{matchLabels: {{app: holder}}}}
-  template:
-    metadata: {{labels: {{app: holder}}}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-      - name: holder
-        image: {BUSYBOX}
-        imagePullPolicy: Never
-        command: [sleep, '86400']
-        {mount}
-      volumes:
-      - {{name: data, persistentVolumeClaim: {{claimName: data}}}}
-"
-    )
-}
-
-fn copy(program: &str, options: &[&str], from: &Path, to: &Path) -> Result<()> {
-    let places = [from, to].into_iter().filter(|path| *path != Path::new(""));
-    let mut command = Command::new(program);
-    let status = command.args(options).args(places).status()?;
+fn copy(options: &[&str], from: &Path, to: &Path) -> Result<()> {
+    let mut command = Command::new("cp");
+    let status = command.args(options).args([from, to]).status()?;
     ensure!(status.success(), "{command:?} ended with {status}");
     Ok(())
 }
