@@ -9,10 +9,11 @@ use lifebuoy_api::{Backup, FOR_LABEL, VolumeRestore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Error,
-    backup::{self, clean_up_snapshots, snapshot_owners},
+    Error, backup,
     context::Context,
-    mover, volume_restore,
+    mover,
+    snapshots::{self, Snapshots},
+    volume_restore,
 };
 
 /// How often it is looked.
@@ -44,9 +45,7 @@ async fn sweep(context: &Context) -> Result<(), Error> {
             tracing::warn!(uid, %error, "what movers left is still there");
             continue;
         }
-        if context.config.mode.backs_up() {
-            clean_up_snapshots(&context.client, uid).await?;
-        }
+        snapshots::clean_up(&Snapshots::new(&context.client), uid).await?;
     }
     Ok(())
 }
@@ -62,9 +61,7 @@ async fn owners(context: &Context) -> Result<BTreeSet<String>, Error> {
     let claims = claims.list(&labelled).await.map_err(list)?;
     let mut owners: BTreeSet<String> = jobs.iter().filter_map(|job| of(job.labels())).collect();
     owners.extend(claims.iter().filter_map(|claim| of(claim.labels())));
-    if context.config.mode.backs_up() {
-        owners.extend(snapshot_owners(client).await?);
-    }
+    owners.extend(snapshots::owners(&Snapshots::new(client)).await?);
     Ok(owners)
 }
 
