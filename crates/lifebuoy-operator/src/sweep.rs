@@ -45,7 +45,9 @@ async fn sweep(context: &Context) -> Result<(), Error> {
             tracing::warn!(uid, %error, "what movers left is still there");
             continue;
         }
-        snapshots::clean_up(&Snapshots::new(&context.client), uid).await?;
+        if let Err(error) = snapshots::remove(&Snapshots::new(&context.client), uid).await {
+            tracing::warn!(uid, %error, "snapshots that were made for it are still there");
+        }
     }
     Ok(())
 }

@@ -20,31 +20,41 @@ const GONE_MAX: Duration = Duration::from_secs(120);
 /// # Errors
 /// When the API server does not answer, or a snapshot does not go.
 pub(crate) async fn clean_up(snapshots: &Snapshots, uid: &str) -> Result<(), Error> {
-    let selector = format!("{FOR_LABEL}={uid}");
     let began = Instant::now();
     loop {
-        let made = snapshots.list(Kind::Snapshot, &selector).await?;
-        let contents = snapshots.list(Kind::Content, &selector).await?;
-        for snapshot in made.iter().filter(|of| !is_going(of)) {
-            delete(snapshots, snapshot).await?;
-        }
-        for content in contents.iter().filter(|of| !is_going(of)) {
-            let name = content.name_any();
-            snapshots.delete(Kind::Content, None, &name).await?;
-        }
-        if made.is_empty() && contents.is_empty() {
+        let left = remove(snapshots, uid).await?;
+        if left.is_empty() {
             return Ok(());
         }
         if began.elapsed() > GONE_MAX {
-            let left = made.iter().chain(&contents).map(ResourceExt::name_any);
             return Err(Error::Internal(format!(
                 "snapshots are still there after {} s: {}",
                 GONE_MAX.as_secs(),
-                left.collect::<Vec<_>>().join(", ")
+                left.join(", ")
             )));
         }
         sleep(POLL).await;
     }
+}
+
+/// Deletes every snapshot that was made for a request; gives the names of those that were
+/// there. Waits for none: where a driver is not at work, they stay.
+///
+/// # Errors
+/// When the API server does not answer.
+pub(crate) async fn remove(snapshots: &Snapshots, uid: &str) -> Result<Vec<String>, Error> {
+    let selector = format!("{FOR_LABEL}={uid}");
+    let made = snapshots.list(Kind::Snapshot, &selector).await?;
+    let contents = snapshots.list(Kind::Content, &selector).await?;
+    for snapshot in made.iter().filter(|of| !is_going(of)) {
+        delete(snapshots, snapshot).await?;
+    }
+    for content in contents.iter().filter(|of| !is_going(of)) {
+        let name = content.name_any();
+        snapshots.delete(Kind::Content, None, &name).await?;
+    }
+    let found = made.iter().chain(&contents);
+    Ok(found.map(ResourceExt::name_any).collect())
 }
 
 /// Deletes a snapshot with what is in the storage system, whatever its class says

@@ -17,7 +17,7 @@ mod kept;
 mod objects;
 mod retire;
 
-pub(crate) use clean_up::{clean_up, delete, give_away, owners};
+pub(crate) use clean_up::{clean_up, delete, give_away, owners, remove};
 pub(crate) use copy::{Stored, make_copy};
 pub(crate) use kept::{KeptFor, discard, keep};
 pub(crate) use objects::{Kind, Snapshots, one};

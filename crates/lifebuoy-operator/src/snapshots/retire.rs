@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, api::ListParams};
 use lifebuoy_api::{self as api, Access, Backup, Restore, VolumeRestore};
 use lifebuoy_engine::point::Points;
 use lifebuoy_repo::{ClusterKey, End, Error as RepoError, Repository, SessionId};

@@ -414,7 +414,8 @@ async fn tidy(context: &Context, seen: &Seen) -> Result<(), Error> {
         .await
         .map_err(|error| Error::Internal(error.message()))?;
     if seen.request.spec.kept.is_some() {
-        snapshots::clean_up(&Snapshots::new(&context.client), &uid).await?;
+        // One whose driver is not at work here stays a while: no reason not to end.
+        snapshots::remove(&Snapshots::new(&context.client), &uid).await?;
     }
     hand_over::release(&context.client, &seen.request).await
 }
