@@ -193,6 +193,14 @@ fn of_claim(seen: &Seen, status: &VolumeRestoreStatus, claim: &Claim) -> Step {
     if status.filled_time.is_some() {
         return when_filled(seen, claim);
     }
+    // Said before a pod waits for it.
+    if let Some(source) = &seen.source
+        && seen.class != Class::Missing
+        && !has_volume(seen)
+        && let Some(standing) = of_no_use(source, claim)
+    {
+        return Step::GiveUp(standing);
+    }
     match seen.class {
         Class::FirstPod if claim.node.is_none() && !has_volume(seen) => {
             if let Some(between) = &seen.between
@@ -218,9 +226,6 @@ fn of_claim(seen: &Seen, status: &VolumeRestoreStatus, claim: &Claim) -> Step {
             return waiting(Reason::DependencyNotReady, "its storage class is not there");
         }
         _ => {}
-    }
-    if let Some(standing) = seen.source.as_ref().and_then(|of| of_no_use(of, claim)) {
-        return Step::GiveUp(standing);
     }
     match &seen.between {
         None => Step::Make,
@@ -695,6 +700,14 @@ mod tests {
             (
                 "a class of another driver",
                 |s, _| source(s, |of| of.provisioner = Some("other".into())),
+                "give up VolumeDoesNotFit",
+            ),
+            (
+                "a class of another driver, before any pod",
+                |s, _| {
+                    source(s, |of| of.provisioner = Some("other".into()));
+                    first_pod(s, None);
+                },
                 "give up VolumeDoesNotFit",
             ),
             (
