@@ -150,12 +150,18 @@ class Type:
 
 
 class Volume:
-    """A claim whose data was saved: a snapshot of files or of a device."""
+    """A claim whose data was saved: a snapshot of files or of a device, or nothing here, where
+    the data is a snapshot of its storage system (`root` is None)."""
 
     def __init__(self, entry):
         require(isinstance(entry, dict), "the manifest has a volume that is no JSON object")
         claim, saved = field(entry, "claim", dict), field(entry, "saved", dict)
         self.name = f"{field(claim, 'namespace', str, '')}/{field(claim, 'name', str)}"
+        if field(saved, "way", str) == "Snapshot":
+            for name in ("driver", "handle", "snapshotClass"):
+                require(field(saved, name, str), f"the manifest has a kept snapshot without a {name}")
+            self.root = None
+            return
         root = field(saved, "root", str)
         require(re.fullmatch("[0-9a-f]{64}", root), "the manifest has a volume whose root is no chunk id")
         self.root = bytes.fromhex(root)
@@ -168,9 +174,11 @@ class Archive:
         self.chunk, self.hash_key, self.report = chunk, hash_key, report
         self.manifest = parse_json(chunk(root), "the manifest")
         version = self.manifest.get("version")
-        require(version in ("1", "2"), f"the manifest has version {version}")
-        self.volumes = [Volume(a) for a in field(self.manifest, "volumesSaved", list, [])]
-        require(version == "2" or not self.volumes, "a manifest of version 1 has volumes")
+        require(version in ("1", "2", "3"), f"the manifest has version {version}")
+        saved = [Volume(a) for a in field(self.manifest, "volumesSaved", list, [])]
+        self.volumes = [volume for volume in saved if volume.root is not None]
+        expected = "3" if len(self.volumes) < len(saved) else "2" if saved else "1"
+        require(version == expected, f"a manifest of version {version} has volumes of version {expected}")
 
     def types(self):
         types = [Type(a) for a in field(self.manifest, "types", list, [])]

@@ -23,6 +23,28 @@ from verify import verify  # noqa: E402
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
+class KeptSnapshots(unittest.TestCase):
+    """The version of a manifest tells whether data is outside of the repository."""
+
+    @staticmethod
+    def opened(version, *saved):
+        volumes = [{"claim": {"namespace": "shop", "name": "data"}, "saved": one} for one in saved]
+        manifest = json.dumps({"version": version, "volumesSaved": volumes}).encode()
+        return archive.Archive(lambda root: manifest, b"", b"", None)
+
+    def test_a_volume_whose_data_is_elsewhere(self):
+        kept = {"way": "Snapshot", "driver": "d", "handle": "h", "snapshotClass": "c", "restoreBytes": 1}
+        moved = {"way": "Move", "root": "0" * 64}
+        self.assertEqual(len(self.opened(3, kept, moved).volumes), 1)
+        self.assertEqual(len(self.opened(3, kept).volumes), 0)
+        self.assertEqual(len(self.opened(2, moved).volumes), 1)
+        for version, saved in ((2, [kept]), (1, [moved]), (3, [moved]), (2, []), (4, [kept])):
+            with self.assertRaises(f.Damaged):
+                self.opened(version, *saved)
+        with self.assertRaises(f.Damaged):
+            self.opened(3, {"way": "Snapshot", "driver": "d", "handle": ""})
+
+
 class Vectors(unittest.TestCase):
     """Section 12 of docs/format.md."""
 

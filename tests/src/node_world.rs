@@ -68,10 +68,7 @@ impl NodeWorlds {
     pub async fn start(more: &[Archive]) -> Result<Self> {
         let s3 = store("nodes").await?;
         let place = Store::at(&s3, "nodes");
-        let binary = operator_binary()?;
-        let binaries = binary.parent().context("the operator is in no folder")?;
-        let mut images = vec![images::operator(binaries, &directory::root())?];
-        images.extend_from_slice(more);
+        let images = images(more)?;
         let (a, b) = tokio::try_join!(
             NodeWorld::start("a", "fast", &images, &place),
             NodeWorld::start("b", "slow", &images, &place),
@@ -80,7 +77,27 @@ impl NodeWorlds {
     }
 }
 
+/// The operator's image, and others.
+fn images(more: &[Archive]) -> Result<Vec<Archive>> {
+    let binary = operator_binary()?;
+    let binaries = binary.parent().context("the operator is in no folder")?;
+    let mut images = vec![images::operator(binaries, &directory::root())?];
+    images.extend_from_slice(more);
+    Ok(images)
+}
+
 impl NodeWorld {
+    /// Starts the cluster `a` with the storage class `fast` alone, and its store.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub async fn start_alone() -> Result<(Self, S3Server)> {
+        let s3 = store("nodes").await?;
+        let place = Store::at(&s3, "nodes");
+        let world = Self::start("a", "fast", &images(&[])?, &place).await?;
+        Ok((world, s3))
+    }
+
     /// What a story on such clusters needs to be there, with the layers of its
     /// own images.
     #[must_use]

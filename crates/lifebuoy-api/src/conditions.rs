@@ -178,6 +178,9 @@ reasons! {
     VolumeDataNotSaved,
     /// The data of a volume was left out, as the Backup asked for.
     VolumeSkipped,
+    /// The data of a volume stays in its storage system as a snapshot, as the Backup
+    /// asked for.
+    VolumeInStorage,
     /// A hook around a snapshot failed, or held the application for too short.
     HookFailed,
     /// Files of a volume could not be saved, or changed while they were read.

@@ -55,8 +55,8 @@ pub use schedule::{
 pub use selection::{ClusterScoped, Selection};
 pub use span::{ParseTimeSpanError, TimeSpan};
 pub use volume_restore::{
-    ClaimReference, RestoreReference, VolumeRestore, VolumeRestoreProgress, VolumeRestoreSpec,
-    VolumeRestoreStatus,
+    ClaimReference, KeptSnapshot, RestoreReference, VolumeRestore, VolumeRestoreProgress,
+    VolumeRestoreSpec, VolumeRestoreStatus,
 };
 pub use volumes::{AccessMode, Hook, HookFailure, VolumeMatch, VolumeRule, VolumeType, VolumeWay};
 

@@ -41,6 +41,19 @@ pub const RECLAIM_POLICY_ANNOTATION: &str = "lifebuoy.dev/reclaim-policy";
 /// whatever namespace: the uid of the Backup or VolumeRestore.
 pub const FOR_LABEL: &str = "lifebuoy.dev/for";
 
+/// Label on a VolumeSnapshotContent that stands for a snapshot which a recovery point
+/// keeps in the storage system: the session of the point.
+pub const KEPT_FOR_LABEL: &str = "lifebuoy.dev/kept-for";
+
+/// Label on the same: the id of the repository that has the point.
+pub const REPOSITORY_ID_LABEL: &str = "lifebuoy.dev/repository-id";
+
+/// Annotation on the same: the uid of the cluster that the point is of.
+pub const CLUSTER_UID_ANNOTATION: &str = "lifebuoy.dev/cluster-uid";
+
+/// Annotation on the same: since when the repository lists no such point, RFC 3339.
+pub const UNNEEDED_SINCE_ANNOTATION: &str = "lifebuoy.dev/unneeded-since";
+
 /// Annotation on the Job of a mover that saves: the session that it saves under.
 pub const SESSION_ANNOTATION: &str = "lifebuoy.dev/session";
 

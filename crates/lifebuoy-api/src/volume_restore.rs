@@ -53,6 +53,30 @@ pub struct VolumeRestoreSpec {
 
     /// The Restore that asked for it.
     pub restore: RestoreReference,
+
+    /// The snapshot in the storage system that the volume is made of. Without it, the
+    /// data is read from the Repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptSnapshot>,
+}
+
+/// A snapshot that is kept in the storage system.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, KubeSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeptSnapshot {
+    /// The CSI driver that made it.
+    #[schemars(length(min = 1, max = 253))]
+    pub driver: String,
+    /// What the driver calls it.
+    #[schemars(length(min = 1, max = 1024))]
+    pub handle: String,
+    /// Its VolumeSnapshotClass. Where a cluster has none of this name for the driver,
+    /// another one of the driver is taken.
+    #[schemars(length(min = 1, max = 253))]
+    pub snapshot_class: String,
+    /// How large a volume of it is at least, in bytes.
+    #[schemars(range(min = 0))]
+    pub restore_bytes: i64,
 }
 
 /// A PersistentVolumeClaim, by its name.

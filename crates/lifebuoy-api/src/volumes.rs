@@ -80,6 +80,11 @@ pub enum VolumeWay {
     /// writes. For storage without snapshots: files that change meanwhile are
     /// named.
     FileSystem,
+    /// A snapshot of the storage system is kept there, for as long as the recovery
+    /// point is. A fast way back, and no backup elsewhere: what destroys the storage
+    /// system destroys it too. Only clusters that this very storage serves can restore
+    /// it, and no single file of it.
+    Snapshot,
     /// Nothing; the recovery point says so.
     Skip,
 }

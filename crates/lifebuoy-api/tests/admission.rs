@@ -310,6 +310,17 @@ fn backups() -> Vec<Case> {
             with(json!({"volumes": "Snapshot"})),
             "Unsupported value: \"Snapshot\"",
         ),
+        passes(
+            "a snapshot that is kept",
+            "Backup",
+            with(json!({"volumePolicies": [{"way": "Snapshot", "snapshotClass": "snap"}]})),
+        ),
+        refused(
+            "a class of snapshots for a way without one",
+            "Backup",
+            with(json!({"volumePolicies": [{"way": "FileSystem", "snapshotClass": "snap"}]})),
+            "`snapshotClass` goes with `way: Move` or `way: Snapshot`",
+        ),
         refused(
             "an empty namespace",
             "Backup",

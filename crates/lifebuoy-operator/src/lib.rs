@@ -28,6 +28,7 @@ mod request;
 mod restore;
 mod run;
 mod schedule;
+mod snapshots;
 mod status;
 mod sweep;
 mod tasks;

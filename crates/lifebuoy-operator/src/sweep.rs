@@ -9,10 +9,11 @@ use lifebuoy_api::{Backup, FOR_LABEL, VolumeRestore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Error,
-    backup::{self, clean_up_snapshots, snapshot_owners},
+    Error, backup,
     context::Context,
-    mover, volume_restore,
+    mover,
+    snapshots::{self, Snapshots},
+    volume_restore,
 };
 
 /// How often it is looked.
@@ -44,8 +45,8 @@ async fn sweep(context: &Context) -> Result<(), Error> {
             tracing::warn!(uid, %error, "what movers left is still there");
             continue;
         }
-        if context.config.mode.backs_up() {
-            clean_up_snapshots(&context.client, uid).await?;
+        if let Err(error) = snapshots::remove(&Snapshots::new(&context.client), uid).await {
+            tracing::warn!(uid, %error, "snapshots that were made for it are still there");
         }
     }
     Ok(())
@@ -62,9 +63,7 @@ async fn owners(context: &Context) -> Result<BTreeSet<String>, Error> {
     let claims = claims.list(&labelled).await.map_err(list)?;
     let mut owners: BTreeSet<String> = jobs.iter().filter_map(|job| of(job.labels())).collect();
     owners.extend(claims.iter().filter_map(|claim| of(claim.labels())));
-    if context.config.mode.backs_up() {
-        owners.extend(snapshot_owners(client).await?);
-    }
+    owners.extend(snapshots::owners(&Snapshots::new(client)).await?);
     Ok(owners)
 }
 

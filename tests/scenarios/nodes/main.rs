@@ -7,6 +7,7 @@
 )]
 
 mod a_database_moves_to_another_cluster;
+mod a_kept_snapshot_brings_a_volume_back;
 mod a_killed_volume_backup_ends_truthfully;
 mod a_volume_is_equal_in_the_other_cluster;
 mod blows;

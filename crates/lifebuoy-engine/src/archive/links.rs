@@ -26,7 +26,8 @@ impl Contents for ArchiveContents {
                 let trees = trees.map(|tree| Link::Node(tree, NODE));
                 // The data of a volume is a snapshot of its own, which the point keeps.
                 let volumes = manifest.volumes_saved.iter();
-                let volumes = volumes.map(|of| Link::Node(of.saved.data().root, Role::ROOT));
+                let volumes = volumes.filter_map(|of| of.saved.data());
+                let volumes = volumes.map(|data| Link::Node(data.root, Role::ROOT));
                 Ok(trees.chain(volumes).collect())
             }
             NODE => Ok(match Node::decode(plain)? {
@@ -72,7 +73,9 @@ impl Contents for ArchiveContents {
             for volume in &manifest.volumes_saved {
                 let name = format!("volume {}", volume.claim);
                 let lost = format!("{name}: all of its data");
-                below(volume.saved.data().root, lost, &name);
+                if let Some(data) = volume.saved.data() {
+                    below(data.root, lost, &name);
+                }
             }
             for record in manifest.types {
                 let name = record.id().to_string();

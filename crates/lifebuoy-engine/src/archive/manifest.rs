@@ -10,10 +10,13 @@ use super::{ObjectKey, TypeId};
 use crate::{Error, point::PointSummary, volumes::VolumeRecord};
 
 /// The newest version of the manifest that this program reads.
-pub const MANIFEST_VERSION: u32 = 2;
+pub const MANIFEST_VERSION: u32 = 3;
 /// The version without the data of volumes. A program that knows no other would take
 /// that data for garbage.
 const WITHOUT_VOLUMES: u32 = 1;
+/// The version with the data of volumes in the repository. A program that knows no other
+/// cannot read that some is elsewhere.
+const IN_REPOSITORY: u32 = 2;
 
 /// What a snapshot's root chunk holds, as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -136,9 +139,11 @@ impl Manifest {
     /// The version of a manifest with these volumes: no newer than need be, so that
     /// older programs read what they can.
     #[must_use]
-    pub const fn version_for(volumes: &[VolumeRecord]) -> u32 {
+    pub fn version_for(volumes: &[VolumeRecord]) -> u32 {
         if volumes.is_empty() {
             WITHOUT_VOLUMES
+        } else if volumes.iter().all(|volume| volume.saved.data().is_some()) {
+            IN_REPOSITORY
         } else {
             MANIFEST_VERSION
         }

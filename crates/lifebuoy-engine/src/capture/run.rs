@@ -165,6 +165,7 @@ impl Read {
             let message = format!("the data of its volume was left out, as asked for: {why}");
             Problem::warning(Reason::VolumeSkipped, subject(claim), &message)
         }));
+        self.problems.extend(in_storage(&saved));
         self.problems.extend(problems);
         self.problems.sort_by_key(|p| std::cmp::Reverse(p.severity));
         self.volumes = saved;
@@ -339,6 +340,19 @@ fn volume_problems<'a>(
         )
     });
     named.chain(rest).collect()
+}
+
+/// What is said about volumes whose data stays in their storage system: each by name up to
+/// a bound. The manifest lists all.
+fn in_storage(saved: &[VolumeRecord]) -> impl Iterator<Item = Problem> {
+    let kept = saved.iter().filter_map(|of| Some((of, of.saved.kept()?)));
+    kept.take(MAX_PROBLEMS).map(|(of, kept)| {
+        let message = format!(
+            "its data stays in its storage system, and is lost with it: {kept}, by {}",
+            of.reason
+        );
+        Problem::warning(Reason::VolumeInStorage, subject(&of.claim), &message)
+    })
 }
 
 fn summary(request: &CaptureRequest, read: &Read) -> PointSummary {

@@ -13,7 +13,9 @@ use lifebuoy_data::{
     DataSummary, Excludes, Existing, PARTS_EVERY, RestoreRequest, SaveRequest, TreePath, What,
     restore, save,
 };
-use lifebuoy_repo::{CollectOptions, Purpose, Repository, SessionId, SessionRequest};
+use lifebuoy_repo::{
+    CollectOptions, Contents, Purpose, Repository, Role, SessionId, SessionRequest,
+};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -516,7 +518,7 @@ async fn a_point_keeps_the_data_of_its_volumes_when_the_movers_snapshot_is_forgo
         ObjectKey::new("shop", "cache"),
     );
     let record = moved(&repo, &data).await;
-    let forgotten = record.saved.data().session;
+    let forgotten = record.saved.data().unwrap().session;
     let volumes = async |claims: &[ObjectKey]| {
         assert_eq!(claims.len(), 3);
         VolumesSaved {
@@ -571,7 +573,7 @@ async fn a_point_keeps_the_data_of_its_volumes_when_the_movers_snapshot_is_forgo
     };
     repo.collect(&AllContents, &at_once).await.unwrap();
     repo.collect(&AllContents, &at_once).await.unwrap();
-    let data = record.saved.data();
+    let data = record.saved.data().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("back");
     let back = RestoreRequest {
@@ -584,6 +586,49 @@ async fn a_point_keeps_the_data_of_its_volumes_when_the_movers_snapshot_is_forgo
         .await
         .unwrap();
     assert_eq!(std::fs::read_to_string(place.join("word")).unwrap(), "kept");
+}
+
+#[tokio::test]
+async fn a_point_says_plainly_that_data_stays_in_its_storage_system() {
+    let repo = repository().await;
+    let fake = cluster(1);
+    fake.serve("", "PersistentVolumeClaim", "persistentvolumeclaims", true);
+    fake.put("/api/v1/persistentvolumeclaims", object("shop", "data"));
+    let (_, writer) = session(&repo).await;
+    let record = crate::volumes::test_record(|record| {
+        record.saved = SavedBy::Snapshot(crate::volumes::test_kept());
+        record.reason = "rule 1 of `volumePolicies`".to_owned();
+    });
+    let volumes = async |_: &[ObjectKey]| VolumesSaved {
+        saved: vec![record.clone()],
+        ..VolumesSaved::default()
+    };
+    let captured = capture_from(
+        Arc::new(fake),
+        writer,
+        &request(Selection::default()),
+        &CaptureProgress::new(),
+        volumes,
+        &CancellationToken::new(),
+    )
+    .await
+    .unwrap();
+    assert_eq!(captured.point.summary.completeness, Completeness::Complete);
+    assert_eq!(captured.problems.len(), 1);
+    assert_eq!(captured.problems[0].severity, Severity::Warning);
+    assert!(captured.problems[0].message.contains("`snap-1`"));
+    let session = captured.point.snapshot.session;
+    let archive = Archive::open(&repo, session).await.unwrap();
+    // Whoever knows version 2 alone reads none of it, and collects nothing.
+    assert_eq!(archive.manifest.version, 3);
+    assert_eq!(
+        archive.manifest.volumes_saved,
+        std::slice::from_ref(&record)
+    );
+    let manifest = archive.manifest.to_bytes().unwrap();
+    let links = AllContents.links(Role::ROOT, &manifest).unwrap();
+    let trees = archive.manifest.types.iter().filter(|of| of.tree.is_some());
+    assert_eq!(links.len(), trees.count());
 }
 
 #[tokio::test]

@@ -100,7 +100,8 @@ pub struct Draft {
     pub uid: String,
     /// What happens to it if it exists, by the rules.
     pub policy: ExistingPolicy,
-    /// How many bytes of saved data a claim is filled with.
+    /// How many bytes of saved data a claim is filled with; of a snapshot in the storage
+    /// system, how large a volume of it is at least.
     pub fills: Option<u64>,
 }
 
@@ -297,7 +298,7 @@ fn fill(
     match volumes::fill(body, asked.as_deref(), record)? {
         Filling::Asks { note } => {
             notes.extend(note);
-            Ok(Some(record.saved.data().bytes))
+            Ok(Some(record.saved.bytes()))
         }
         Filling::Elsewhere(note) => {
             notes.push(note.to_owned());

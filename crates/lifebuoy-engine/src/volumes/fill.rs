@@ -47,7 +47,17 @@ pub(crate) fn fill(
         return Ok(Filling::Elsewhere(elsewhere));
     }
     check_mode(claim, record)?;
-    let note = check_size(claim, captured, record)?;
+    let room = check_size(claim, captured, record)?;
+    let kept = record.saved.kept().map(|kept| {
+        format!(
+            "its volume is made of {kept}, which only storage that has it can do: none of its \
+             data is in the repository"
+        )
+    });
+    let note = match (kept, room) {
+        (Some(kept), Some(room)) => Some(format!("{kept}; {room}")),
+        (kept, room) => kept.or(room),
+    };
     if let Some(spec) = claim.get_mut("spec").and_then(Value::as_object_mut) {
         // A selector is about volumes that exist.
         spec.remove("selector");
@@ -95,7 +105,11 @@ fn check_size(
 ) -> Result<Option<String>, String> {
     let now = requested(claim);
     let asked = now.as_deref().and_then(bytes_of_quantity);
-    let (bytes, capacity) = (record.saved.data().bytes, record.capacity_bytes);
+    let bytes = record.saved.bytes();
+    let capacity = match record.saved.kept() {
+        Some(_) => record.capacity_bytes.max(bytes),
+        None => record.capacity_bytes,
+    };
     let Some(asked) = asked else {
         return Ok(None);
     };
@@ -112,13 +126,16 @@ fn check_size(
         return Ok(None);
     }
     if asked < bytes {
-        return Err(format!(
-            "it asks for {}, and {} were saved of it: ask for more",
-            Size(asked),
-            Size(bytes)
-        ));
+        let (asked, bytes) = (Size(asked), Size(bytes));
+        return Err(match record.saved.kept() {
+            Some(kept) => format!(
+                "it asks for {asked}, and a volume of {kept} has at least {bytes}: ask for more"
+            ),
+            None => format!("it asks for {asked}, and {bytes} were saved of it: ask for more"),
+        });
     }
-    Ok((asked < capacity).then(|| {
+    let may_not_fit = record.saved.data().is_some() && asked < capacity;
+    Ok(may_not_fit.then(|| {
         format!(
             "it asks for {}, less than its volume had ({}): its data ({}) may not fit",
             Size(asked),
@@ -167,7 +184,7 @@ pub(crate) mod tests {
     use lifebuoy_repo::{ChunkId, SessionId};
 
     use super::*;
-    use crate::volumes::{SavedBy, SavedData};
+    use crate::volumes::{KeptSnapshot, SavedBy, SavedData};
 
     pub(crate) fn record(change: impl FnOnce(&mut VolumeRecord)) -> VolumeRecord {
         let mut record = VolumeRecord {
@@ -189,6 +206,16 @@ pub(crate) mod tests {
         };
         change(&mut record);
         record
+    }
+
+    /// What a snapshot of the storage system is known by.
+    pub(crate) fn kept() -> KeptSnapshot {
+        KeptSnapshot {
+            driver: "csi.example.com".to_owned(),
+            handle: "snap-1".to_owned(),
+            snapshot_class: "snap".to_owned(),
+            restore_bytes: 6 << 30,
+        }
     }
 
     fn claim(spec: Value) -> Value {
@@ -239,6 +266,29 @@ pub(crate) mod tests {
         asks for : 
         it is bound to the volume that it names, and what is on it stays: the saved data is not restored
         a transform says where its data comes from: the saved data is not restored
+        ");
+    }
+
+    #[test]
+    fn a_volume_of_a_snapshot_is_no_smaller_than_the_storage_makes_it() {
+        let saved = record(|r| r.saved = SavedBy::Snapshot(kept()));
+        let larger = record(|r| {
+            r.capacity_bytes = 4 << 30;
+            r.saved = SavedBy::Snapshot(KeptSnapshot {
+                restore_bytes: 12 << 30,
+                ..kept()
+            });
+        });
+        insta::assert_snapshot!([
+            filled(sized("10Gi"), &saved),
+            filled(sized("7Gi"), &saved),
+            filled(sized("5Gi"), &saved),
+            filled(sized("10Gi"), &larger),
+        ].join("\n"), @"
+        asks for 10Gi: its volume is made of the snapshot `snap-1` of the driver `csi.example.com`, which only storage that has it can do: none of its data is in the repository
+        asks for 7Gi: its volume is made of the snapshot `snap-1` of the driver `csi.example.com`, which only storage that has it can do: none of its data is in the repository
+        refused: it asks for 5.0 GiB, and a volume of the snapshot `snap-1` of the driver `csi.example.com` has at least 6.0 GiB: ask for more
+        asks for 12884901888: its volume is made of the snapshot `snap-1` of the driver `csi.example.com`, which only storage that has it can do: none of its data is in the repository; it asks for 12.0 GiB, as large as its volume was
         ");
     }
 

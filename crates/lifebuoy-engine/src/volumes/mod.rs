@@ -18,13 +18,13 @@ mod task;
 
 pub use access::RepositoryAccess;
 #[cfg(test)]
-pub(crate) use fill::tests::record as test_record;
+pub(crate) use fill::tests::{kept as test_kept, record as test_record};
 pub use fill::volume_restore_name;
 pub(crate) use fill::{Filling, ask_by_name, fill, requested, without_asking};
 pub use job::{JobRequest, MOVER_CONTAINER, MountedVolume, MoverConfig, job, job_name};
 pub use policy::{Decision, Policies, SnapshotClass, Volume};
 pub use quantity::bytes_of_quantity;
-pub use record::{SavedBy, SavedData, VolumeMode, VolumeRecord};
+pub use record::{KeptSnapshot, SavedBy, SavedData, VolumeMode, VolumeRecord};
 pub use settle::settle;
 pub use size::Size;
 pub use task::{

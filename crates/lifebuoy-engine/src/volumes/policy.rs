@@ -45,11 +45,53 @@ pub struct SnapshotClass {
     pub is_default: bool,
 }
 
+impl SnapshotClass {
+    /// The class that is named, or the default of the driver, or its only one.
+    ///
+    /// # Errors
+    /// Why there is none, for a person.
+    pub fn choose<'a>(
+        driver: &str,
+        classes: &'a [Self],
+        named: Option<&str>,
+    ) -> Result<&'a str, String> {
+        let mut of_driver = classes.iter().filter(|class| class.driver == driver);
+        if let Some(name) = named {
+            return of_driver
+                .find(|class| class.name == name)
+                .map(|class| class.name.as_str())
+                .ok_or_else(|| {
+                    format!("there is no VolumeSnapshotClass `{name}` for the driver `{driver}`")
+                });
+        }
+        let of_driver: Vec<_> = of_driver.collect();
+        let defaults: Vec<_> = of_driver.iter().filter(|class| class.is_default).collect();
+        match (defaults.as_slice(), of_driver.as_slice()) {
+            ([one], _) => Ok(&one.name),
+            ([], [one]) => Ok(&one.name),
+            ([], []) => Err(format!(
+                "there is no VolumeSnapshotClass for the driver `{driver}`"
+            )),
+            _ => Err(format!(
+                "the driver `{driver}` has several VolumeSnapshotClasses: name one by \
+                 `snapshotClass`, or make one the default"
+            )),
+        }
+    }
+}
+
 /// What is done about a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// A snapshot of this class is read into the repository.
     Move {
+        /// The VolumeSnapshotClass.
+        class: String,
+        /// Why.
+        reason: String,
+    },
+    /// A snapshot of this class is kept in the storage system.
+    Snapshot {
         /// The VolumeSnapshotClass.
         class: String,
         /// Why.
@@ -113,10 +155,12 @@ impl Policies {
         };
         let rule = &self.rules[at];
         let reason = format!("rule {} of `volumePolicies`", at + 1);
+        let named = rule.snapshot_class.as_deref();
         match rule.way {
             VolumeWay::Skip => Decision::Skip { reason },
             VolumeWay::FileSystem => by_file_system(volume, reason),
-            VolumeWay::Move => by_move(volume, classes, rule.snapshot_class.as_deref(), reason),
+            VolumeWay::Move => by_snapshot(volume, classes, named, reason, to_move),
+            VolumeWay::Snapshot => by_snapshot(volume, classes, named, reason, to_keep),
         }
     }
 }
@@ -194,7 +238,7 @@ fn by_default(volume: &Volume, classes: &[SnapshotClass]) -> Decision {
     }
     if classes.iter().any(|class| class.driver == volume.driver) {
         let reason = format!("the driver `{}` takes snapshots", volume.driver);
-        return by_move(volume, classes, None, reason);
+        return by_snapshot(volume, classes, None, reason, to_move);
     }
     let reason = format!(
         "there is no VolumeSnapshotClass for the driver `{}`",
@@ -214,55 +258,31 @@ fn by_file_system(volume: &Volume, reason: String) -> Decision {
     }
 }
 
-fn by_move(
+const fn to_move(class: String, reason: String) -> Decision {
+    Decision::Move { class, reason }
+}
+
+const fn to_keep(class: String, reason: String) -> Decision {
+    Decision::Snapshot { class, reason }
+}
+
+fn by_snapshot(
     volume: &Volume,
     classes: &[SnapshotClass],
     named: Option<&str>,
     reason: String,
+    decision: fn(String, String) -> Decision,
 ) -> Decision {
     if volume.of != VolumeType::Csi {
         return Decision::Impossible {
             reason: format!("{reason} asks for a snapshot, and only CSI volumes have them"),
         };
     }
-    match class_for(&volume.driver, classes, named) {
-        Ok(class) => Decision::Move {
-            class: class.to_owned(),
-            reason,
-        },
+    match SnapshotClass::choose(&volume.driver, classes, named) {
+        Ok(class) => decision(class.to_owned(), reason),
         Err(message) => Decision::Impossible {
             reason: format!("{reason}, but {message}"),
         },
-    }
-}
-
-/// The class that is named, or the default of the driver, or its only one.
-fn class_for<'a>(
-    driver: &str,
-    classes: &'a [SnapshotClass],
-    named: Option<&str>,
-) -> Result<&'a str, String> {
-    let mut of_driver = classes.iter().filter(|class| class.driver == driver);
-    if let Some(name) = named {
-        return of_driver
-            .find(|class| class.name == name)
-            .map(|class| class.name.as_str())
-            .ok_or_else(|| {
-                format!("there is no VolumeSnapshotClass `{name}` for the driver `{driver}`")
-            });
-    }
-    let of_driver: Vec<_> = of_driver.collect();
-    let defaults: Vec<_> = of_driver.iter().filter(|class| class.is_default).collect();
-    match (defaults.as_slice(), of_driver.as_slice()) {
-        ([one], _) => Ok(&one.name),
-        ([], [one]) => Ok(&one.name),
-        ([], []) => Err(format!(
-            "there is no VolumeSnapshotClass for the driver `{driver}`"
-        )),
-        _ => Err(format!(
-            "the driver `{driver}` has several VolumeSnapshotClasses: name one by \
-             `snapshotClass`, or make one the default"
-        )),
     }
 }
 
@@ -309,6 +329,7 @@ mod tests {
     fn decided(rules: &[VolumeRule], volume: &Volume, classes: &[SnapshotClass]) -> String {
         match Policies::parse(rules, "p").unwrap().decide(volume, classes) {
             Decision::Move { class, reason } => format!("Move {class}: {reason}"),
+            Decision::Snapshot { class, reason } => format!("Snapshot {class}: {reason}"),
             Decision::FileSystem { reason } => format!("FileSystem: {reason}"),
             Decision::Skip { reason } => format!("Skip: {reason}"),
             Decision::Impossible { reason } => format!("Impossible: {reason}"),
@@ -348,6 +369,19 @@ mod tests {
         );
         named.snapshot_class = Some("c".to_owned());
         assert!(decided(&[named], &v, &two).contains("no VolumeSnapshotClass `c`"));
+    }
+
+    #[test]
+    fn a_snapshot_is_kept_only_where_a_rule_says_so_and_storage_has_them() {
+        let kept = [rule(VolumeWay::Snapshot, |_| {})];
+        let one = [class("snap", false)];
+        assert_eq!(
+            decided(&kept, &volume(|_| {}), &one),
+            "Snapshot snap: rule 1 of `volumePolicies`"
+        );
+        assert!(decided(&kept, &volume(|_| {}), &[]).starts_with("Impossible: rule 1"));
+        let nfs = volume(|v| v.of = VolumeType::Nfs);
+        assert!(decided(&kept, &nfs, &one).contains("only CSI volumes"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a recovery point says of a claim whose data was saved.
 
+use std::fmt;
+
 use lifebuoy_data::What;
 use lifebuoy_repo::{ChunkId, SessionId};
 use serde::{Deserialize, Serialize};
@@ -57,6 +59,8 @@ pub enum SavedBy {
     Move(SavedData),
     /// From where a pod has it mounted.
     FileSystem(SavedData),
+    /// Not in the repository: as a snapshot of the storage system, which is kept there.
+    Snapshot(KeptSnapshot),
 }
 
 impl SavedBy {
@@ -66,15 +70,61 @@ impl SavedBy {
         match self {
             Self::Move(_) => "Move",
             Self::FileSystem(_) => "FileSystem",
+            Self::Snapshot(_) => "Snapshot",
         }
     }
 
-    /// Where the data is in the repository.
+    /// Where the data is in the repository; nothing if it is not there.
     #[must_use]
-    pub const fn data(&self) -> &SavedData {
+    pub const fn data(&self) -> Option<&SavedData> {
         match self {
-            Self::Move(data) | Self::FileSystem(data) => data,
+            Self::Move(data) | Self::FileSystem(data) => Some(data),
+            Self::Snapshot(_) => None,
         }
+    }
+
+    /// The snapshot in the storage system, if that is where the data is.
+    #[must_use]
+    pub const fn kept(&self) -> Option<&KeptSnapshot> {
+        match self {
+            Self::Snapshot(kept) => Some(kept),
+            Self::Move(_) | Self::FileSystem(_) => None,
+        }
+    }
+
+    /// How many bytes come back; for a snapshot of the storage system, how large a volume
+    /// of it is at least.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        match self {
+            Self::Move(data) | Self::FileSystem(data) => data.bytes,
+            Self::Snapshot(kept) => kept.restore_bytes,
+        }
+    }
+}
+
+/// Data in the storage system that it came from. Whatever becomes of that becomes of the
+/// data.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptSnapshot {
+    /// The CSI driver that made the snapshot.
+    pub driver: String,
+    /// What the driver calls it.
+    pub handle: String,
+    /// The VolumeSnapshotClass that it was made with.
+    pub snapshot_class: String,
+    /// How large a volume of it is at least, in bytes.
+    pub restore_bytes: u64,
+}
+
+impl fmt::Display for KeptSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the snapshot `{}` of the driver `{}`",
+            self.handle, self.driver
+        )
     }
 }
 

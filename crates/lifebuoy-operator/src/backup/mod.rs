@@ -16,7 +16,6 @@ use lifebuoy_api as api;
 
 pub(crate) use capture::{BackupTasks, panicked};
 pub(crate) use plan::{ended, rest_of_life};
-pub(crate) use volumes::{clean_up_snapshots, snapshot_owners};
 
 use crate::{
     context::{Context, Reconciled},

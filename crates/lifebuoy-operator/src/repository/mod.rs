@@ -22,7 +22,8 @@ use status::Verdict;
 
 use crate::{
     context::{Context, Reconciled},
-    recovery_point,
+    error::sentence,
+    recovery_point, snapshots,
     status::publish,
 };
 
@@ -42,6 +43,7 @@ pub(crate) async fn reconcile(
         return Ok(crate::controllers::malformed(&object));
     };
     let mirrored = recovery_point::mirrored(&context, repository).await?;
+    let kept = snapshots::before(&context).await;
     let seen = match validate(repository, &context) {
         Some(verdict) => Err(verdict),
         None => Ok(observe::observe(&context, repository).await),
@@ -68,6 +70,14 @@ pub(crate) async fn reconcile(
     announce(&context, repository, &verdict).await;
     if let Ok(Ok(found)) = &seen {
         recovery_point::mirror(&context, repository, &found.points, &mirrored).await?;
+        let retired = match &kept {
+            Ok(kept) => snapshots::retire(&context, repository, &found.points, kept).await,
+            Err(_) => Ok(()),
+        };
+        if let Err(error) = kept.map(|_| ()).and(retired) {
+            let why = sentence(&error, error.hint().as_deref());
+            tracing::warn!("kept snapshots are not looked after: {why}");
+        }
     }
     Ok(Action::requeue(match (&seen, verdict.ready) {
         (Ok(_), true) => context.config.list_interval,

@@ -13,10 +13,11 @@ use kube::{
     api::{DeleteParams, ListParams, ObjectMeta, PostParams},
 };
 use lifebuoy_api::{
-    ClaimReference, ConditionType, FOR_LABEL, MANAGED_BY, MANAGED_BY_LABEL, Reason,
+    ClaimReference, ConditionType, FOR_LABEL, KeptSnapshot, MANAGED_BY, MANAGED_BY_LABEL, Reason,
     RestoreReference, RestoreVolumes, VolumeRestore, VolumeRestoreSpec, find, is_true,
 };
 use lifebuoy_engine::{
+    archive::{Manifest, ObjectKey},
     restore::{
         Key, Plan,
         apply::RestoreProgress,
@@ -83,7 +84,11 @@ impl<'a> Volumes<'a> {
     ///
     /// # Errors
     /// When the API server fails, or one of the name is there and is another one.
-    pub(super) async fn request(work: &'a Work, plan: &Plan) -> Result<Self, Error> {
+    pub(super) async fn request(
+        work: &'a Work,
+        plan: &Plan,
+        manifest: &Manifest,
+    ) -> Result<Self, Error> {
         let uid = work.restore.uid().unwrap_or_default();
         let namespace = work.restore.namespace().unwrap_or_default();
         let api: Api<VolumeRestore> = Api::namespaced(work.context.client.clone(), &namespace);
@@ -91,7 +96,9 @@ impl<'a> Volumes<'a> {
         let mut wanted = Vec::new();
         for (entry, bytes) in plan.asking() {
             let name = volume_restore_name(&uid, &entry.target.to_object_key());
-            wanted.push(volume_restore(work, &name, &entry.source, &entry.target));
+            let kept = kept(manifest, &entry.source.to_object_key());
+            let of = (&entry.source, &entry.target);
+            wanted.push(volume_restore(work, &name, of, kept));
             asking.push(Asking {
                 target: entry.target.clone(),
                 name,
@@ -297,7 +304,26 @@ fn reason(text: &str) -> Reason {
     }
 }
 
-fn volume_restore(work: &Work, name: &str, source: &Key, target: &Key) -> VolumeRestore {
+/// The snapshot in the storage system that a claim's volume is made of, if it is of one.
+fn kept(manifest: &Manifest, claim: &ObjectKey) -> Option<KeptSnapshot> {
+    let mut saved = manifest.volumes_saved.iter();
+    let record = saved.find(|record| record.claim == *claim)?;
+    let kept = record.saved.kept()?;
+    Some(KeptSnapshot {
+        driver: kept.driver.clone(),
+        handle: kept.handle.clone(),
+        snapshot_class: kept.snapshot_class.clone(),
+        restore_bytes: i64::try_from(kept.restore_bytes).unwrap_or(i64::MAX),
+    })
+}
+
+/// `of` are the claim as it was captured, and the one in this cluster.
+fn volume_restore(
+    work: &Work,
+    name: &str,
+    of: (&Key, &Key),
+    kept: Option<KeptSnapshot>,
+) -> VolumeRestore {
     let reference = |key: &Key| ClaimReference {
         namespace: key.namespace.to_string(),
         name: key.name.to_string(),
@@ -306,12 +332,13 @@ fn volume_restore(work: &Work, name: &str, source: &Key, target: &Key) -> Volume
     let spec = VolumeRestoreSpec {
         repository: work.repository.clone(),
         snapshot: work.snapshot.to_string(),
-        volume: reference(source),
-        claim: reference(target),
+        volume: reference(of.0),
+        claim: reference(of.1),
         restore: RestoreReference {
             name: work.restore.name_any(),
             uid: uid.clone(),
         },
+        kept,
     };
     let labels = [(MANAGED_BY_LABEL, MANAGED_BY.to_owned()), (FOR_LABEL, uid)];
     VolumeRestore {

@@ -211,7 +211,7 @@ async fn carry_out_stored(
         seed: rand::random(),
         ..ApplyOptions::new(work.uid())
     };
-    let volumes = Volumes::request(work, &plan).await?;
+    let volumes = Volumes::request(work, &plan, &archive.manifest).await?;
     let written = CancellationToken::new();
     let writing = async {
         let objects = &progress.objects;

@@ -1,6 +1,6 @@
 //! Carries out the one step that was decided, and publishes what came of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::{
@@ -12,13 +12,14 @@ use lifebuoy_api::{
     FIELD_MANAGER, FOR_LABEL, GROUP, Reason, VERSION, VolumeRestore, VolumeRestoreStatus,
     time::to_kube,
 };
+use lifebuoy_engine::volumes::{MoverReport, VolumeMode};
 use serde_json::{Value, json};
 
 use super::{
     fill::{self, Failure, Filling, Outcome, Work},
     hand_over,
-    objects::{between, between_name},
-    observe::Seen,
+    objects::{Claim, between, between_name},
+    observe::{Seen, Source},
     plan::{Step, ended},
     status,
 };
@@ -27,6 +28,7 @@ use crate::{
     context::{Context, Reconciled},
     mover,
     request::{self, Then, Verdict, verdict},
+    snapshots::{self, Snapshots, Stored},
     status::{Standing, has_ended, publish},
 };
 
@@ -79,6 +81,7 @@ pub(crate) async fn execute(
         Step::Make => make(context, seen, status).await,
         Step::MakeAnew { other_node } => make_anew(context, seen, other_node).await,
         Step::Fill => Ok(begin(context, seen, status)),
+        Step::Adopt => Ok(adopt(seen, status)),
         Step::Follow => Ok(follow(context, status, &uid)),
         Step::Stop => {
             context.volume_restores.stop(&uid);
@@ -152,6 +155,9 @@ async fn make(
         }});
         patch_request(context, &seen.request, &patch).await?;
     }
+    if let Some(source) = &seen.source {
+        copy(context, &seen.request, claim, source).await?;
+    }
     let namespace = &context.config.movers.namespace;
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
     let wanted = between(&seen.request, claim);
@@ -175,6 +181,34 @@ async fn make(
     );
     done.status.phase = "Running".to_owned();
     Ok(done)
+}
+
+/// Makes the copy of a snapshot in the storage system, for the claim between.
+async fn copy(
+    context: &Context,
+    request: &VolumeRestore,
+    claim: &Claim,
+    source: &Source,
+) -> Result<(), Error> {
+    let stored = Stored {
+        driver: source.kept.driver.clone(),
+        handle: source.kept.handle.clone(),
+        class: source.class.clone().ok(),
+        mode: if claim.is_block() {
+            VolumeMode::Block
+        } else {
+            VolumeMode::Filesystem
+        },
+        annotations: BTreeMap::new(),
+    };
+    snapshots::make_copy(
+        &Snapshots::new(&context.client),
+        &between_name(&claim.uid),
+        &context.config.movers.namespace,
+        &mover::labels(&request.uid().unwrap_or_default()),
+        &stored,
+    )
+    .await
 }
 
 /// A claim between is there already: ours, which was not seen yet, or another one's.
@@ -275,6 +309,23 @@ fn begin(context: &Arc<Context>, seen: &Seen, mut status: VolumeRestoreStatus) -
     done
 }
 
+/// The storage has made the volume with all of its data: no mover is needed.
+fn adopt(seen: &Seen, mut status: VolumeRestoreStatus) -> Done {
+    let volume = seen.between.as_ref().and_then(|b| b.volume.clone());
+    let kept = seen.source.as_ref().map(|source| source.kept.restore_bytes);
+    let report = MoverReport {
+        bytes: kept
+            .and_then(|bytes| u64::try_from(bytes).ok())
+            .unwrap_or(0),
+        ..MoverReport::default()
+    };
+    status::filled(&mut status, &report, volume, seen.now);
+    let text = "the volume that was made of a snapshot is being bound".to_owned();
+    let standing = Standing::Waiting(Reason::InProgress, text);
+    let action = Action::requeue(Duration::ZERO);
+    Done::stands(&seen.request, seen.now, status, &standing, action)
+}
+
 fn follow(context: &Context, mut status: VolumeRestoreStatus, uid: &str) -> Done {
     if context.volume_restores.publish_due(uid, PROGRESS_INTERVAL)
         && let Some(filling) = context.volume_restores.progress(uid)
@@ -362,6 +413,10 @@ async fn tidy(context: &Context, seen: &Seen) -> Result<(), Error> {
     mover::clean_up(context, &uid)
         .await
         .map_err(|error| Error::Internal(error.message()))?;
+    if seen.request.spec.kept.is_some() {
+        // One whose driver is not at work here stays a while: no reason not to end.
+        snapshots::remove(&Snapshots::new(&context.client), &uid).await?;
+    }
     hand_over::release(&context.client, &seen.request).await
 }
 

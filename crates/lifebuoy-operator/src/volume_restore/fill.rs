@@ -9,8 +9,8 @@ use lifebuoy_engine::{
     archive::{Archive, ObjectKey},
     point,
     volumes::{
-        MountedVolume, MoverProgress, MoverReport, MoverTask, RepositoryAccess, SavedRoot,
-        VolumeRecord, Work as MoverWork,
+        MountedVolume, MoverProgress, MoverReport, MoverTask, RepositoryAccess, SavedData,
+        SavedRoot, Work as MoverWork,
     },
 };
 use lifebuoy_repo::{Repository, SessionId};
@@ -96,8 +96,8 @@ pub(crate) async fn fill(work: Work, filling: Arc<Filling>, cancel: Cancellation
         Err(error) => return Outcome::Failed(engine(&error)),
     };
     filling.set(MoverProgress {
-        entries_total: prepared.record.saved.data().entries,
-        bytes_total: prepared.record.saved.data().bytes,
+        entries_total: prepared.data.entries,
+        bytes_total: prepared.data.bytes,
         ..MoverProgress::default()
     });
     let moved = run(&work, &prepared, &filling, &cancel).await;
@@ -124,7 +124,7 @@ struct Prepared {
     may_write: bool,
     access: RepositoryAccess,
     snapshot: SessionId,
-    record: VolumeRecord,
+    data: SavedData,
 }
 
 async fn prepare(work: &Work) -> Result<Prepared, Failure> {
@@ -150,19 +150,19 @@ async fn prepare(work: &Work) -> Result<Prepared, Failure> {
         .map_err(|error| engine(&error))?;
     let wanted = ObjectKey::new(&*spec.volume.namespace, &*spec.volume.name);
     let mut saved = archive.manifest.volumes_saved.into_iter();
-    let record = saved
-        .find(|record| record.claim == wanted)
-        .ok_or_else(|| Failure {
-            reason: Reason::VolumeDataNotSaved,
-            message: format!("the recovery point holds no data of the claim `{wanted}`"),
-            transient: false,
-        })?;
+    let record = saved.find(|record| record.claim == wanted);
+    let data = record.and_then(|record| record.saved.data().cloned());
+    let data = data.ok_or_else(|| Failure {
+        reason: Reason::VolumeDataNotSaved,
+        message: format!("the recovery point holds no data of the claim `{wanted}`"),
+        transient: false,
+    })?;
     Ok(Prepared {
         repo: opened.repo.clone(),
         may_write: object.spec.access == Access::ReadWrite,
         access,
         snapshot,
-        record,
+        data,
     })
 }
 
@@ -183,7 +183,7 @@ async fn run(
     filling: &Filling,
     cancel: &CancellationToken,
 ) -> Result<MoverReport, MoverError> {
-    let data = prepared.record.saved.data();
+    let data = &prepared.data;
     let movers = &work.context.config.movers;
     let job = MoverJob {
         base: format!("restore-{}", work.claim_uid),

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::{
-    PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec,
+    PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedLocalObjectReference,
 };
 use kube::{ResourceExt, api::ObjectMeta};
 use lifebuoy_api::{
     FOR_LABEL, GROUP, RECLAIM_POLICY_ANNOTATION, VOLUME_RESTORE_ANNOTATION, VolumeRestore,
     time::from_kube,
 };
+
+use lifebuoy_engine::volumes::bytes_of_quantity;
 
 use crate::mover;
 
@@ -86,6 +88,13 @@ impl Claim {
         spec.and_then(|spec| spec.volume_mode.as_deref()) == Some("Block")
     }
 
+    /// How large it asks to be, in bytes.
+    pub(super) fn bytes(&self) -> Option<i64> {
+        let resources = self.object.spec.as_ref()?.resources.as_ref()?;
+        let asked = resources.requests.as_ref()?.get("storage")?;
+        i64::try_from(bytes_of_quantity(&asked.0)?).ok()
+    }
+
     pub(super) fn access_modes(&self) -> Vec<String> {
         let spec = self.object.spec.as_ref();
         spec.and_then(|spec| spec.access_modes.clone())
@@ -151,7 +160,8 @@ pub(super) fn between_name(claim_uid: &str) -> String {
 }
 
 /// The claim between: the same class, size and modes, so that the volume fits the
-/// claim that it is for.
+/// claim that it is for. Where that is made of a snapshot in the storage system, it is of
+/// the copy of the same name.
 pub(super) fn between(request: &VolumeRestore, claim: &Claim) -> PersistentVolumeClaim {
     let spec = claim.object.spec.clone().unwrap_or_default();
     let mut annotations =
@@ -172,6 +182,15 @@ pub(super) fn between(request: &VolumeRestore, claim: &Claim) -> PersistentVolum
             storage_class_name: spec.storage_class_name,
             volume_attributes_class_name: spec.volume_attributes_class_name,
             volume_mode: spec.volume_mode,
+            data_source: request
+                .spec
+                .kept
+                .as_ref()
+                .map(|_| TypedLocalObjectReference {
+                    api_group: Some("snapshot.storage.k8s.io".to_owned()),
+                    kind: "VolumeSnapshot".to_owned(),
+                    name: between_name(&claim.uid),
+                }),
             ..PersistentVolumeClaimSpec::default()
         }),
         status: None,
@@ -230,6 +249,17 @@ mod tests {
         let read_only = between(&request(), &claim(&["ReadOnlyMany"]));
         let modes = read_only.spec.and_then(|spec| spec.access_modes).unwrap();
         assert_eq!(modes, ["ReadOnlyMany", "ReadWriteOnce"]);
+    }
+
+    #[test]
+    fn the_claim_between_is_of_the_copy_of_a_snapshot() {
+        let mut request = request();
+        request.spec.kept = Some(Default::default());
+        let made = serde_json::to_value(between(&request, &claim(&[]))).unwrap();
+        assert_eq!(
+            made["spec"]["dataSource"],
+            json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "lifebuoy-c"})
+        );
     }
 
     #[test]

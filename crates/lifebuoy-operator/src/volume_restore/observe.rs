@@ -6,14 +6,21 @@ use k8s_openapi::api::{
     storage::v1::StorageClass,
 };
 use kube::{Api, Resource, ResourceExt, api::ListParams};
-use lifebuoy_api::{FOR_LABEL, Restore, VolumeRestore};
+use lifebuoy_api::{FOR_LABEL, KeptSnapshot, Restore, VolumeRestore};
+use lifebuoy_engine::volumes::SnapshotClass;
 use serde::de::DeserializeOwned;
 
 use super::{
     objects::{Between, Claim, Volume, between_name},
     plan::ended,
 };
-use crate::{Error, context::Context, restore, tasks::TaskState};
+use crate::{
+    Error,
+    context::Context,
+    restore,
+    snapshots::{Kind, Snapshots},
+    tasks::TaskState,
+};
 
 /// What is known of a VolumeRestore now.
 pub(crate) struct Seen {
@@ -28,7 +35,21 @@ pub(crate) struct Seen {
     /// The volume that is filled: that of the claim between, or the one that was
     /// handed over from it.
     pub(crate) volume: Option<Volume>,
+    /// The snapshot in the storage system that the volume is made of, if it is of one.
+    pub(crate) source: Option<Source>,
     pub(crate) now: DateTime<Utc>,
+}
+
+/// A snapshot in the storage system, and what this cluster can make of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) kept: KeptSnapshot,
+    /// The provisioner of the claim's storage class.
+    pub(crate) provisioner: Option<String>,
+    /// The VolumeSnapshotClass of this cluster for the driver; why there is none.
+    pub(crate) class: Result<String, String>,
+    /// What the driver says of the snapshot, where it does not get ready.
+    pub(crate) trouble: Option<String>,
 }
 
 /// The Restore that asked.
@@ -86,11 +107,15 @@ pub(crate) async fn observe(
         }));
     }
     let claim = claim(context, &request).await?;
-    let class = match &claim {
+    let (class, provisioner) = match &claim {
         Some(claim) => class(context, claim).await?,
-        None => Class::None,
+        None => (Class::None, None),
     };
     let between = between(context, &request, claim.as_ref()).await?;
+    let source = match &request.spec.kept {
+        Some(kept) => Some(source(context, kept, provisioner, claim.as_ref()).await?),
+        None => None,
+    };
     let volume = volume(context, &request, between.as_ref()).await?;
     Ok(Some(Seen {
         request,
@@ -100,8 +125,41 @@ pub(crate) async fn observe(
         class,
         between,
         volume,
+        source,
         now: context.now(),
     }))
+}
+
+/// What this cluster can make of a snapshot in the storage system.
+async fn source(
+    context: &Context,
+    kept: &KeptSnapshot,
+    provisioner: Option<String>,
+    claim: Option<&Claim>,
+) -> Result<Source, Error> {
+    let snapshots = Snapshots::new(&context.client);
+    let classes = snapshots.classes().await?;
+    let (driver, named) = (&kept.driver, Some(&*kept.snapshot_class));
+    let class = SnapshotClass::choose(driver, &classes, named)
+        .or_else(|_| SnapshotClass::choose(driver, &classes, None));
+    let copy = match claim {
+        Some(claim) => {
+            let namespace = Some(&*context.config.movers.namespace);
+            let name = between_name(&claim.uid);
+            snapshots.find(Kind::Snapshot, namespace, &name).await?
+        }
+        None => None,
+    };
+    let trouble = copy.and_then(|copy| {
+        let said = copy.data["status"]["error"]["message"].as_str();
+        said.map(str::to_owned)
+    });
+    Ok(Source {
+        kept: kept.clone(),
+        provisioner,
+        class: class.map(str::to_owned),
+        trouble,
+    })
 }
 
 fn nothing_more(context: &Context, request: &VolumeRestore, task: TaskState) -> Seen {
@@ -113,6 +171,7 @@ fn nothing_more(context: &Context, request: &VolumeRestore, task: TaskState) -> 
         class: Class::None,
         between: None,
         volume: None,
+        source: None,
         now: context.now(),
     }
 }
@@ -146,19 +205,21 @@ async fn claim(context: &Context, request: &VolumeRestore) -> Result<Option<Clai
     Ok(found.map(|object| Claim::read(object, &request.name_any())))
 }
 
-async fn class(context: &Context, claim: &Claim) -> Result<Class, Error> {
+/// What the claim's storage class says, and its provisioner.
+async fn class(context: &Context, claim: &Claim) -> Result<(Class, Option<String>), Error> {
     let Some(name) = claim.class.as_deref().filter(|name| !name.is_empty()) else {
-        return Ok(Class::None);
+        return Ok((Class::None, None));
     };
     let classes: Api<StorageClass> = Api::all(context.client.clone());
     let found = get(&classes, name, "read a storage class").await?;
-    Ok(match found {
-        None => Class::Missing,
-        Some(class) => match class.volume_binding_mode.as_deref() {
-            Some("WaitForFirstConsumer") => Class::FirstPod,
-            _ => Class::Immediate,
-        },
-    })
+    let Some(found) = found else {
+        return Ok((Class::Missing, None));
+    };
+    let class = match found.volume_binding_mode.as_deref() {
+        Some("WaitForFirstConsumer") => Class::FirstPod,
+        _ => Class::Immediate,
+    };
+    Ok((class, Some(found.provisioner)))
 }
 
 async fn between(

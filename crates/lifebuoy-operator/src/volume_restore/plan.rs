@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt;
-use lifebuoy_api::{Reason, VolumeRestore, VolumeRestoreStatus};
+use lifebuoy_api::{KeptSnapshot, Reason, VolumeRestore, VolumeRestoreStatus};
+use lifebuoy_engine::volumes::Size;
 
 use super::{
     objects::{Between, Claim, Volume},
-    observe::{Asker, Class, Seen},
+    observe::{Asker, Class, Seen, Source},
 };
 use crate::{
     status::{Standing, has_ended},
@@ -20,6 +21,8 @@ const CLASS_MAX: TimeDelta = TimeDelta::minutes(2);
 /// For so long a claim is waited for before a mover is started all the same: some
 /// volumes come only when a pod asks for them.
 const BOUND_MAX: TimeDelta = TimeDelta::minutes(1);
+/// For so long a volume of a snapshot in the storage system is waited for.
+const MADE_MAX: TimeDelta = TimeDelta::minutes(10);
 
 /// What is done next.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub(crate) enum Step {
     },
     /// The volume is filled.
     Fill,
+    /// The volume was made of a snapshot in the storage system: it is filled.
+    Adopt,
     /// The task runs on.
     Follow,
     /// The task is told to stop.
@@ -188,6 +193,14 @@ fn of_claim(seen: &Seen, status: &VolumeRestoreStatus, claim: &Claim) -> Step {
     if status.filled_time.is_some() {
         return when_filled(seen, claim);
     }
+    // Said before a pod waits for it.
+    if let Some(source) = &seen.source
+        && seen.class != Class::Missing
+        && !has_volume(seen)
+        && let Some(standing) = of_no_use(source, claim)
+    {
+        return Step::GiveUp(standing);
+    }
     match seen.class {
         Class::FirstPod if claim.node.is_none() && !has_volume(seen) => {
             if let Some(between) = &seen.between
@@ -230,7 +243,78 @@ fn of_claim(seen: &Seen, status: &VolumeRestoreStatus, claim: &Claim) -> Step {
     }
 }
 
+/// Why nothing can be made of a snapshot in the storage system for this claim.
+fn of_no_use(source: &Source, claim: &Claim) -> Option<Standing> {
+    let Source {
+        kept,
+        provisioner,
+        class,
+        ..
+    } = source;
+    let (driver, handle) = (&kept.driver, &kept.handle);
+    let own = claim.class.as_deref().unwrap_or_default();
+    if provisioner.as_ref() != Some(driver) {
+        return Some(failed(
+            Reason::VolumeDoesNotFit,
+            format!(
+                "its data is the snapshot `{handle}` of the driver `{driver}`, and the storage \
+                 class `{own}` is not of this driver: delete the claim, and restore it with \
+                 `mapping.storageClasses`, in a cluster that this storage serves"
+            ),
+        ));
+    }
+    if let Err(why) = class {
+        return Some(failed(
+            Reason::DependencyNotReady,
+            format!(
+                "its data is the snapshot `{handle}` of the driver `{driver}`, and {why}: delete \
+                 the claim, make a class, and restore it again"
+            ),
+        ));
+    }
+    let asked = claim.bytes().filter(|asked| *asked < kept.restore_bytes)?;
+    let size = |bytes: i64| Size(u64::try_from(bytes).unwrap_or(0));
+    Some(failed(
+        Reason::VolumeDoesNotFit,
+        format!(
+            "it asks for {}, and a volume of the snapshot `{handle}` of the driver `{driver}` has \
+             at least {}: delete the claim, and restore it with more",
+            size(asked),
+            size(kept.restore_bytes)
+        ),
+    ))
+}
+
+/// A volume that the storage makes of a snapshot.
+fn of_snapshot(seen: &Seen, source: &Source, between: &Between) -> Step {
+    if between.bound {
+        return Step::Adopt;
+    }
+    if !older(between.made, MADE_MAX, seen.now) {
+        return waiting(
+            Reason::InProgress,
+            "its volume is being made of a snapshot in the storage system",
+        );
+    }
+    let KeptSnapshot { driver, handle, .. } = &source.kept;
+    let said = source.trouble.as_deref();
+    Step::GiveUp(failed(
+        Reason::VolumeNotFilled,
+        format!(
+            "the driver `{driver}` has made no volume of the snapshot `{handle}` within {} \
+             minutes: {}. Is the driver installed here, and is the snapshot still in its storage \
+             system? The claim stays unbound: delete it, and restore it again, or from another \
+             recovery point",
+            MADE_MAX.num_minutes(),
+            said.unwrap_or("it does not say why")
+        ),
+    ))
+}
+
 fn with_between(seen: &Seen, status: &VolumeRestoreStatus, between: &Between) -> Step {
+    if let Some(source) = &seen.source {
+        return of_snapshot(seen, source, between);
+    }
     if !between.bound && !older(between.made, BOUND_MAX, seen.now) {
         return waiting(Reason::InProgress, "its volume is being made");
     }
@@ -346,6 +430,7 @@ mod tests {
             class: Class::Immediate,
             between: None,
             volume: None,
+            source: None,
             now: at(10),
         };
         let mut status = VolumeRestoreStatus::default();
@@ -538,6 +623,133 @@ mod tests {
                 "give up VolumeNotFilled",
             ),
         ]);
+    }
+
+    fn source(seen: &mut Seen, change: fn(&mut Source)) {
+        let mut source = Source {
+            kept: KeptSnapshot {
+                driver: "d".into(),
+                handle: "h".into(),
+                snapshot_class: "snap".into(),
+                restore_bytes: 2 << 30,
+            },
+            provisioner: Some("d".into()),
+            class: Ok("snap".into()),
+            trouble: None,
+        };
+        change(&mut source);
+        seen.source = Some(source);
+    }
+
+    fn unbound_between(seen: &mut Seen) {
+        seen.between = Some(Between {
+            bound: false,
+            volume: None,
+            ..between()
+        });
+    }
+
+    #[test]
+    fn a_volume_of_a_snapshot_is_made_by_the_storage_alone() {
+        check(&[
+            ("immediate", |s, _| source(s, |_| {}), "Make"),
+            (
+                "the first pod",
+                |s, _| {
+                    source(s, |_| {});
+                    first_pod(s, None);
+                },
+                "wait WaitingForPod",
+            ),
+            (
+                "being made",
+                |s, _| {
+                    source(s, |_| {});
+                    unbound_between(s);
+                    s.now = at(100);
+                },
+                "wait InProgress",
+            ),
+            (
+                "made",
+                |s, _| {
+                    source(s, |_| {});
+                    s.between = Some(between());
+                },
+                "Adopt",
+            ),
+            (
+                "adopted",
+                |s, status| {
+                    source(s, |_| {});
+                    filled(status);
+                    s.between = Some(between());
+                    s.volume = Some(volume("b"));
+                },
+                "HandOver",
+            ),
+            (
+                "the snapshot never gets ready",
+                |s, _| {
+                    source(s, |of| of.trouble = Some("can not find snapshot".into()));
+                    unbound_between(s);
+                    s.now = at(700);
+                },
+                "give up VolumeNotFilled",
+            ),
+            (
+                "a class of another driver",
+                |s, _| source(s, |of| of.provisioner = Some("other".into())),
+                "give up VolumeDoesNotFit",
+            ),
+            (
+                "a class of another driver, before any pod",
+                |s, _| {
+                    source(s, |of| of.provisioner = Some("other".into()));
+                    first_pod(s, None);
+                },
+                "give up VolumeDoesNotFit",
+            ),
+            (
+                "no class",
+                |s, _| {
+                    source(s, |of| of.provisioner = None);
+                    s.class = Class::None;
+                },
+                "give up VolumeDoesNotFit",
+            ),
+            (
+                "no class of snapshots",
+                |s, _| source(s, |of| of.class = Err("there is none".into())),
+                "give up DependencyNotReady",
+            ),
+            (
+                "too small",
+                |s, _| {
+                    source(s, |_| {});
+                    s.claim.as_mut().unwrap().object = serde_json::from_value(json!({
+                        "spec": {"resources": {"requests": {"storage": "1Gi"}}},
+                    }))
+                    .unwrap();
+                },
+                "give up VolumeDoesNotFit",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_the_storage_cannot_do_is_said_with_driver_and_handle() {
+        let never = next(&seen(|s, _| {
+            source(s, |of| of.trouble = Some("can not find snapshot".into()));
+            unbound_between(s);
+            s.now = at(700);
+        }));
+        let Step::GiveUp(Standing::Failed(_, text)) = never else {
+            panic!("{never:?}");
+        };
+        for part in ["`d`", "`h`", "can not find snapshot", "10 minutes"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[test]

@@ -21,7 +21,8 @@ pub(crate) enum PointCommand {
     /// Forget a recovery point. Works direct.
     ///
     /// It can be restored no more. Its data stays until the keeper of the repository collects
-    /// garbage, not before the grace of forgetting has passed.
+    /// garbage, not before the grace of forgetting has passed. Snapshots that it keeps in a storage
+    /// system are deleted by the cluster that took them, after the same grace.
     Forget(MarkPoint),
 }
 

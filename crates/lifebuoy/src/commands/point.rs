@@ -6,6 +6,7 @@ use lifebuoy_api::{RecoveryPoint, time::from_kube};
 use lifebuoy_engine::{
     archive::{Archive, Fidelity, Manifest},
     point::{self, Point},
+    volumes::SavedBy,
 };
 use serde_json::{Value, json};
 
@@ -286,15 +287,23 @@ fn describe_manifest(text: &mut Description, manifest: &Manifest) {
         .collect();
     let mut volumes = Table::new(&["CLAIM", "CLASS", "MODE", "WAY", "BYTES", "STORED", "WHY"]);
     for volume in &manifest.volumes_saved {
-        let data = volume.saved.data();
+        let stored = match &volume.saved {
+            SavedBy::Move(data) | SavedBy::FileSystem(data) => data.bytes_stored.to_string(),
+            // None of it is in the repository.
+            SavedBy::Snapshot(_) => "0".to_owned(),
+        };
+        let kept = volume
+            .saved
+            .kept()
+            .map(|kept| format!("{}: {kept}", volume.reason));
         volumes.row(vec![
             volume.claim.to_string(),
             volume.storage_class.clone(),
             format!("{:?}", volume.volume_mode),
             volume.saved.way().to_owned(),
-            data.bytes.to_string(),
-            data.bytes_stored.to_string(),
-            volume.reason.clone(),
+            volume.saved.bytes().to_string(),
+            stored,
+            kept.unwrap_or_else(|| volume.reason.clone()),
         ]);
     }
     text.maybe("Revision", manifest.revision.as_ref())

@@ -33,9 +33,12 @@ pub(super) async fn of(
             }
         };
         for record in archive.manifest.volumes_saved {
-            if let Some(at) = wanted.iter().position(|claim| **claim == record.claim) {
+            // What stayed in the storage system was not read.
+            if let Some(data) = record.saved.data()
+                && let Some(at) = wanted.iter().position(|claim| **claim == record.claim)
+            {
                 wanted.swap_remove(at);
-                found.insert(record.claim, record.saved.data().clone());
+                found.insert(record.claim, data.clone());
             }
         }
     }

@@ -2,19 +2,13 @@
 //! captures may `get`.
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use kube::{
-    Api, Client,
-    api::{
-        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
-        PostParams,
-    },
+use kube::{Api, Client, api::ListParams};
+
+use crate::{
+    Error,
+    snapshots::{Snapshots, one},
 };
-use lifebuoy_api::FIELD_MANAGER;
-use serde_json::Value;
 
-use crate::Error;
-
-const SNAPSHOTS: &str = "snapshot.storage.k8s.io";
 /// Objects of one page of a list.
 const PAGE: u32 = 500;
 
@@ -22,35 +16,23 @@ const PAGE: u32 = 500;
 #[derive(Clone)]
 pub(super) struct Cluster {
     client: Client,
-}
-
-/// A kind of snapshots.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
-    Snapshot,
-    Content,
-    Class,
-}
-
-impl Kind {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Snapshot => "VolumeSnapshot",
-            Self::Content => "VolumeSnapshotContent",
-            Self::Class => "VolumeSnapshotClass",
-        }
-    }
+    snapshots: Snapshots,
 }
 
 impl Cluster {
     pub(super) fn new(client: &Client) -> Self {
         Self {
             client: client.clone(),
+            snapshots: Snapshots::new(client),
         }
     }
 
     pub(super) fn client(&self) -> &Client {
         &self.client
+    }
+
+    pub(super) fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
     }
 
     pub(super) async fn claims(
@@ -71,84 +53,6 @@ impl Cluster {
         let api: Api<PersistentVolume> = Api::all(self.client.clone());
         one(&api, name, "read a PersistentVolume").await
     }
-
-    /// All of a kind of snapshots; none where the kind is not served.
-    pub(super) async fn list(&self, kind: Kind, labels: &str) -> Result<Vec<DynamicObject>, Error> {
-        let api = self.api(kind, None);
-        let params = ListParams::default().labels(labels);
-        match api.list(&params).await {
-            Ok(list) => Ok(list.items),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-            Err(error) => Err(Error::kube("list snapshots", error)),
-        }
-    }
-
-    pub(super) async fn find(
-        &self,
-        kind: Kind,
-        namespace: Option<&str>,
-        name: &str,
-    ) -> Result<Option<DynamicObject>, Error> {
-        one(&self.api(kind, namespace), name, "read a snapshot").await
-    }
-
-    /// Makes a snapshot or a content; one that is there already stays.
-    pub(super) async fn make(&self, kind: Kind, object: Value) -> Result<(), Error> {
-        let what = "make a snapshot";
-        let object: DynamicObject = serde_json::from_value(object)
-            .map_err(|error| Error::Internal(format!("cannot {what}: {error}")))?;
-        let api = self.api(kind, object.metadata.namespace.as_deref());
-        match api.create(&PostParams::default(), &object).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
-            Err(error) => Err(Error::kube(what, error)),
-        }
-    }
-
-    pub(super) async fn patch(&self, kind: Kind, name: &str, patch: &Value) -> Result<(), Error> {
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        let api = self.api(kind, None);
-        match api.patch(name, &params, &Patch::Merge(patch)).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(Error::kube("change a snapshot", error)),
-        }
-    }
-
-    /// Deletes a snapshot or a content; it may be gone already.
-    pub(super) async fn delete(
-        &self,
-        kind: Kind,
-        namespace: Option<&str>,
-        name: &str,
-    ) -> Result<(), Error> {
-        let api = self.api(kind, namespace);
-        match api.delete(name, &DeleteParams::default()).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(Error::kube("delete a snapshot", error)),
-        }
-    }
-
-    fn api(&self, kind: Kind, namespace: Option<&str>) -> Api<DynamicObject> {
-        let of = ApiResource::from_gvk(&GroupVersionKind::gvk(SNAPSHOTS, "v1", kind.name()));
-        match namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &of),
-            None => Api::all_with(self.client.clone(), &of),
-        }
-    }
-}
-
-async fn one<K>(api: &Api<K>, name: &str, what: &'static str) -> Result<Option<K>, Error>
-where
-    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
-{
-    let params = ListParams::default().fields(&format!("metadata.name={name}"));
-    let list = api.list(&params).await;
-    Ok(list.map_err(|error| Error::kube(what, error))?.items.pop())
 }
 
 async fn all<K>(api: &Api<K>, what: &'static str) -> Result<Vec<K>, Error>

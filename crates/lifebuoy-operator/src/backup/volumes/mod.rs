@@ -2,7 +2,7 @@
 //! a mover of its own.
 //!
 //! ```text
-//! observe → decide → quiesce · snapshot · resume → move → clean up
+//! observe → decide → quiesce · snapshot · resume → move | keep → clean up
 //! ```
 //!
 //! Whatever is made on the way carries the uid of the Backup; an attempt that is
@@ -11,16 +11,15 @@
 mod before;
 mod cluster;
 mod hooks;
+mod keep;
 mod known;
 mod moving;
 mod observe;
 mod progress;
 mod snapshot;
 
-use std::collections::BTreeSet;
-
 use futures::{StreamExt, stream};
-use kube::{Client, ResourceExt};
+use kube::ResourceExt;
 use lifebuoy_api::PointCluster;
 use lifebuoy_engine::{
     archive::ObjectKey,
@@ -31,7 +30,11 @@ use lifebuoy_repo::Repository;
 use tokio_util::sync::CancellationToken;
 
 use super::capture::Attempt;
-use crate::{Error, error::sentence, mover};
+use crate::{
+    error::sentence,
+    mover,
+    snapshots::{self, Snapshots},
+};
 
 pub(super) use known::Known;
 pub(crate) use progress::VolumeProgress;
@@ -165,24 +168,8 @@ impl<'a> Saving<'a> {
         if let Err(error) = mover::clean_up(context, &uid).await {
             tracing::warn!(%error, "cannot clean up after movers; the sweep will");
         }
-        if let Err(error) = clean_up_snapshots(&context.client, &uid).await {
+        if let Err(error) = snapshots::clean_up(&Snapshots::new(&context.client), &uid).await {
             tracing::warn!(%error, "cannot clean up snapshots; the sweep will");
         }
     }
-}
-
-/// Deletes the snapshots that were made for a request. Safe to repeat.
-///
-/// # Errors
-/// When the API server does not answer, or a snapshot does not go.
-pub(crate) async fn clean_up_snapshots(client: &Client, uid: &str) -> Result<(), Error> {
-    snapshot::clean_up(&Cluster::new(client), uid).await
-}
-
-/// The requests for which there are snapshots.
-///
-/// # Errors
-/// When the API server does not answer.
-pub(crate) async fn snapshot_owners(client: &Client) -> Result<BTreeSet<String>, Error> {
-    snapshot::owners(&Cluster::new(client)).await
 }

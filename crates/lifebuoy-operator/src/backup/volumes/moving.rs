@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::{
     Saving,
     cluster::Cluster,
+    keep::keep,
     observe::{Place, SeenPod, SeenVolume},
     snapshot::{self, copy_for_movers},
 };
@@ -64,6 +65,10 @@ impl Moving {
         &self.name
     }
 
+    pub(super) fn capacity_bytes(&self) -> u64 {
+        self.seen.volume.capacity_bytes
+    }
+
     pub(super) fn mode(&self) -> VolumeMode {
         self.seen.volume.mode
     }
@@ -71,7 +76,7 @@ impl Moving {
     /// The class of the snapshot that is needed, if one is.
     pub(super) fn class(&self) -> Option<&str> {
         match &self.decision {
-            Decision::Move { class, .. } => Some(class),
+            Decision::Move { class, .. } | Decision::Snapshot { class, .. } => Some(class),
             _ => None,
         }
     }
@@ -79,6 +84,7 @@ impl Moving {
     fn reason(&self) -> &str {
         match &self.decision {
             Decision::Move { reason, .. }
+            | Decision::Snapshot { reason, .. }
             | Decision::FileSystem { reason }
             | Decision::Skip { reason }
             | Decision::Impossible { reason } => reason,
@@ -106,7 +112,7 @@ impl Moving {
     }
 }
 
-/// Reads a volume into the repository. What was not read of it is among the problems;
+/// Reads a volume into the repository, or keeps its snapshot. What was not read of it is among the problems;
 /// the error is why nothing was saved.
 pub(super) async fn save(
     saving: &Saving<'_>,
@@ -116,6 +122,10 @@ pub(super) async fn save(
 ) -> Result<(VolumeRecord, Vec<Problem>), String> {
     let saved = match &volume.decision {
         Decision::Move { .. } => from_snapshot(saving, cluster, &volume, before).await,
+        Decision::Snapshot { class, .. } => {
+            let kept = keep(saving, cluster, &volume, class).await;
+            kept.map(|kept| (SavedBy::Snapshot(kept), Vec::new()))
+        }
         _ => from_node(saving, &volume, before).await,
     };
     release(saving, cluster, &volume).await;

@@ -5,17 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{
     PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Pod,
 };
-use kube::{ResourceExt, api::DynamicObject};
+use kube::ResourceExt;
 use lifebuoy_api::VolumeType;
 use lifebuoy_engine::{
     archive::ObjectKey,
     volumes::{SnapshotClass, Volume, VolumeMode, bytes_of_quantity},
 };
 
-use super::cluster::{Cluster, Kind};
+use super::cluster::Cluster;
 use crate::Error;
-
-const DEFAULT_CLASS: &str = "snapshot.storage.kubernetes.io/is-default-class";
 
 /// What is known.
 #[derive(Debug, Default)]
@@ -69,9 +67,8 @@ pub(super) struct SeenPod {
 /// # Errors
 /// When the API server does not answer. What concerns one claim is in the result.
 pub(super) async fn observe(cluster: &Cluster, claims: &[ObjectKey]) -> Result<Seen, Error> {
-    let classes = cluster.list(Kind::Class, "").await?;
     let mut seen = Seen {
-        classes: classes.iter().filter_map(snapshot_class).collect(),
+        classes: cluster.snapshots().classes().await?,
         ..Seen::default()
     };
     let namespaces: BTreeSet<&str> = claims.iter().map(|claim| &*claim.namespace).collect();
@@ -181,17 +178,6 @@ fn place(of: &PersistentVolumeSpec, name: &str, pod: &str) -> Option<Place> {
         VolumeType::HostPath => Some(Place::OnNode(of.host_path.as_ref()?.path.clone())),
         VolumeType::Other => None,
     }
-}
-
-fn snapshot_class(object: &DynamicObject) -> Option<SnapshotClass> {
-    Some(SnapshotClass {
-        name: object.name_any(),
-        driver: object.data["driver"].as_str()?.to_owned(),
-        is_default: object
-            .annotations()
-            .get(DEFAULT_CLASS)
-            .is_some_and(|value| value == "true"),
-    })
 }
 
 fn seen_pod(pod: &Pod) -> Option<SeenPod> {

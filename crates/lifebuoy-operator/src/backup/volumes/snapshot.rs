@@ -1,33 +1,33 @@
 //! Snapshots of the storage system: all of one namespace are asked for at once, while
 //! its applications are held, and are copied by handle to where movers may use them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, future::join_all, stream};
 use kube::{ResourceExt, api::DynamicObject};
-use lifebuoy_api::{FOR_LABEL, Problem, Reason};
+use lifebuoy_api::{Problem, Reason};
 use lifebuoy_engine::{archive::ObjectKey, capture::VolumesSaved};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{
     Saving,
-    cluster::{Cluster, Kind},
+    cluster::Cluster,
     hooks::{Held, Run, quiesce},
     moving::Moving,
     observe::{Seen, SeenPod},
 };
-use crate::{Error, error::sentence, mover::labels};
+use crate::{
+    Error,
+    error::sentence,
+    mover::labels,
+    snapshots::{Kind, Stored, delete, make_copy},
+};
 
 const POLL: Duration = Duration::from_millis(250);
 /// How long a snapshot may take to be cut, and to be usable.
 const CUT_MAX: Duration = Duration::from_secs(10 * 60);
-const USABLE_MAX: Duration = Duration::from_secs(60 * 60);
-/// How long its deletion is waited for.
-const GONE_MAX: Duration = Duration::from_secs(120);
+pub(super) const USABLE_MAX: Duration = Duration::from_secs(60 * 60);
 /// Namespaces whose snapshots are cut at a time.
 const NAMESPACES_AT_A_TIME: usize = 8;
 
@@ -153,9 +153,12 @@ async fn ask(saving: &Saving<'_>, cluster: &Cluster, volume: &Moving) -> Result<
         },
     });
     let words = |error: Error| sentence(&error, None);
-    cluster.make(Kind::Snapshot, object).await.map_err(words)?;
+    let snapshots = cluster.snapshots();
+    let asked = snapshots.make(Kind::Snapshot, object).await;
+    asked.map_err(words)?;
     wait(saving, CUT_MAX, "the snapshot was not cut", async || {
-        let found = cluster.find(Kind::Snapshot, Some(namespace), name).await?;
+        let namespace = Some(namespace);
+        let found = snapshots.find(Kind::Snapshot, namespace, name).await?;
         Ok(look(found.as_ref(), |snapshot| {
             let status = &snapshot.data["status"];
             let is_cut = status["creationTime"].is_string()
@@ -167,14 +170,14 @@ async fn ask(saving: &Saving<'_>, cluster: &Cluster, volume: &Moving) -> Result<
 }
 
 /// Something that is waited for.
-enum Look<T> {
+pub(super) enum Look<T> {
     Ready(T),
     NotYet(String),
 }
 
 /// A snapshot may fail and be tried again by its controller: what it says is kept for
 /// when the time is over.
-fn look<T>(
+pub(super) fn look<T>(
     object: Option<&DynamicObject>,
     ready: impl FnOnce(&DynamicObject) -> Option<T>,
 ) -> Look<T> {
@@ -192,7 +195,7 @@ fn look<T>(
     }
 }
 
-async fn wait<T>(
+pub(super) async fn wait<T>(
     saving: &Saving<'_>,
     at_most: Duration,
     what: &str,
@@ -215,10 +218,55 @@ async fn wait<T>(
     }
 }
 
-/// A snapshot that movers may use.
+/// A snapshot that is ready, as its content says.
 pub(super) struct Usable {
-    /// How large a volume of it has to be, in bytes.
+    /// The name of the content.
+    pub(super) content: String,
+    pub(super) stored: Stored,
+    /// How large a volume of it has to be, in bytes; 0 where the driver does not say.
     pub(super) restore_bytes: u64,
+}
+
+/// Waits until a snapshot can be used.
+pub(super) async fn usable(
+    saving: &Saving<'_>,
+    cluster: &Cluster,
+    volume: &Moving,
+) -> Result<Usable, String> {
+    let (name, namespace) = (volume.name(), &*volume.claim().namespace);
+    let snapshots = cluster.snapshots();
+    let what = "the snapshot cannot be used";
+    wait(saving, USABLE_MAX, what, async || {
+        let namespace = Some(namespace);
+        let found = snapshots.find(Kind::Snapshot, namespace, name).await?;
+        let bound = look(found.as_ref(), |snapshot| {
+            let status = &snapshot.data["status"];
+            let content = status["boundVolumeSnapshotContentName"].as_str()?;
+            (status["readyToUse"] == true).then(|| content.to_owned())
+        });
+        let content = match bound {
+            Look::Ready(content) => content,
+            Look::NotYet(why) => return Ok(Look::NotYet(why)),
+        };
+        let content = snapshots.find(Kind::Content, None, &content).await?;
+        Ok(look(content.as_ref(), |content| read(content, volume)))
+    })
+    .await
+}
+
+fn read(content: &DynamicObject, volume: &Moving) -> Option<Usable> {
+    let (spec, status) = (&content.data["spec"], &content.data["status"]);
+    Some(Usable {
+        content: content.name_any(),
+        stored: Stored {
+            driver: spec["driver"].as_str()?.to_owned(),
+            handle: status["snapshotHandle"].as_str()?.to_owned(),
+            class: spec["volumeSnapshotClassName"].as_str().map(str::to_owned),
+            mode: volume.mode(),
+            annotations: content.annotations().clone(),
+        },
+        restore_bytes: status["restoreSize"].as_u64().unwrap_or(0),
+    })
 }
 
 /// Copies a snapshot by its handle to where movers may use it, as soon as that can be.
@@ -227,162 +275,31 @@ pub(super) async fn copy_for_movers(
     cluster: &Cluster,
     volume: &Moving,
 ) -> Result<Usable, String> {
-    let (name, namespace) = (volume.name(), &*volume.claim().namespace);
-    let found = wait(
-        saving,
-        USABLE_MAX,
-        "the snapshot cannot be used",
-        async || {
-            let found = cluster.find(Kind::Snapshot, Some(namespace), name).await?;
-            let bound = look(found.as_ref(), |snapshot| {
-                let status = &snapshot.data["status"];
-                let content = status["boundVolumeSnapshotContentName"].as_str()?;
-                (status["readyToUse"] == true).then(|| content.to_owned())
-            });
-            let content = match bound {
-                Look::Ready(content) => content,
-                Look::NotYet(why) => return Ok(Look::NotYet(why)),
-            };
-            let content = cluster.find(Kind::Content, None, &content).await?;
-            Ok(look(content.as_ref(), |content| {
-                let handle = content.data["status"]["snapshotHandle"].as_str();
-                handle.map(|handle| (content.clone(), handle.to_owned()))
-            }))
-        },
-    );
-    let (content, handle) = found.await?;
-    let words = |error: Error| sentence(&error, None);
-    let made = make_copy(saving, cluster, volume, &content, &handle).await;
-    made.map_err(words)?;
-    Ok(Usable {
-        restore_bytes: content.data["status"]["restoreSize"].as_u64().unwrap_or(0),
-    })
-}
-
-async fn make_copy(
-    saving: &Saving<'_>,
-    cluster: &Cluster,
-    volume: &Moving,
-    content: &DynamicObject,
-    handle: &str,
-) -> Result<(), Error> {
+    let usable = usable(saving, cluster, volume).await?;
     let movers = &saving.attempt.context.config.movers.namespace;
-    let (name, labels) = (volume.name(), labels(&saving.uid()));
-    let spec = &content.data["spec"];
-    // Secrets of the driver are named in annotations, and are needed to use it.
-    let annotations = content.annotations();
-    let copy = json!({
-        "apiVersion": "snapshot.storage.k8s.io/v1",
-        "kind": "VolumeSnapshotContent",
-        "metadata": {"name": name, "labels": labels, "annotations": annotations},
-        "spec": {
-            // The snapshot belongs to the other content: it goes with that one.
-            "deletionPolicy": "Retain",
-            "driver": spec["driver"],
-            "source": {"snapshotHandle": handle},
-            "sourceVolumeMode": volume.mode().as_str(),
-            "volumeSnapshotClassName": spec["volumeSnapshotClassName"],
-            "volumeSnapshotRef": {"name": name, "namespace": movers},
-        },
-    });
-    cluster.make(Kind::Content, copy).await?;
-    let snapshot = json!({
-        "apiVersion": "snapshot.storage.k8s.io/v1",
-        "kind": "VolumeSnapshot",
-        "metadata": {"name": name, "namespace": movers, "labels": labels},
-        "spec": {
-            "volumeSnapshotClassName": spec["volumeSnapshotClassName"],
-            "source": {"volumeSnapshotContentName": name},
-        },
-    });
-    cluster.make(Kind::Snapshot, snapshot).await
-}
-
-/// Deletes every snapshot that was made for a request, and waits until it is gone from
-/// the storage system. Safe to repeat.
-///
-/// # Errors
-/// When the API server does not answer.
-pub(super) async fn clean_up(cluster: &Cluster, uid: &str) -> Result<(), Error> {
-    let selector = format!("{FOR_LABEL}={uid}");
-    let began = Instant::now();
-    loop {
-        let snapshots = cluster.list(Kind::Snapshot, &selector).await?;
-        let contents = cluster.list(Kind::Content, &selector).await?;
-        for snapshot in snapshots.iter().filter(|of| !is_going(of)) {
-            delete(cluster, snapshot).await?;
-        }
-        for content in contents.iter().filter(|of| !is_going(of)) {
-            let name = content.name_any();
-            cluster.delete(Kind::Content, None, &name).await?;
-        }
-        if snapshots.is_empty() && contents.is_empty() {
-            return Ok(());
-        }
-        if began.elapsed() > GONE_MAX {
-            let left = snapshots.iter().chain(&contents).map(ResourceExt::name_any);
-            return Err(Error::Internal(format!(
-                "snapshots are still there after {} s: {}",
-                GONE_MAX.as_secs(),
-                left.collect::<Vec<_>>().join(", ")
-            )));
-        }
-        sleep(POLL).await;
-    }
+    let labels = labels(&saving.uid());
+    let snapshots = cluster.snapshots();
+    make_copy(snapshots, volume.name(), movers, &labels, &usable.stored)
+        .await
+        .map_err(|error| sentence(&error, None))?;
+    Ok(usable)
 }
 
 /// Deletes the snapshot of a volume that is not needed any more, and its copy. What
 /// fails is left to the clean-up of all.
 pub(super) async fn release(cluster: &Cluster, volume: &Moving, movers: &str) {
     let name = volume.name();
+    let snapshots = cluster.snapshots();
     let given_back = async {
-        let copy = cluster.delete(Kind::Snapshot, Some(movers), name).await;
-        copy.and(cluster.delete(Kind::Content, None, name).await)?;
-        let namespace = &volume.claim().namespace;
-        match cluster.find(Kind::Snapshot, Some(namespace), name).await? {
-            Some(snapshot) => delete(cluster, &snapshot).await,
+        let copy = snapshots.delete(Kind::Snapshot, Some(movers), name).await;
+        copy.and(snapshots.delete(Kind::Content, None, name).await)?;
+        let namespace = Some(&*volume.claim().namespace);
+        match snapshots.find(Kind::Snapshot, namespace, name).await? {
+            Some(snapshot) => delete(snapshots, &snapshot).await,
             None => Ok(()),
         }
     };
     if let Err(error) = given_back.await {
         tracing::debug!(%error, "a snapshot is left to the clean-up");
     }
-}
-
-fn is_going(object: &DynamicObject) -> bool {
-    object.metadata.deletion_timestamp.is_some()
-}
-
-/// Deletes a snapshot with what is in the storage system, whatever its class says
-/// about what is left behind.
-async fn delete(cluster: &Cluster, snapshot: &DynamicObject) -> Result<(), Error> {
-    let is_copy = snapshot.data["spec"]["source"]["volumeSnapshotContentName"].is_string();
-    if !is_copy {
-        let content = snapshot.data["status"]["boundVolumeSnapshotContentName"].as_str();
-        if let Some(content) = content
-            && let Some(found) = cluster.find(Kind::Content, None, content).await?
-            && found.data["spec"]["deletionPolicy"] != "Delete"
-        {
-            let patch = json!({"spec": {"deletionPolicy": "Delete"}});
-            cluster.patch(Kind::Content, content, &patch).await?;
-        }
-    }
-    let namespace = snapshot.namespace();
-    cluster
-        .delete(Kind::Snapshot, namespace.as_deref(), &snapshot.name_any())
-        .await
-}
-
-/// The requests for which there are snapshots.
-///
-/// # Errors
-/// When the API server does not answer.
-pub(super) async fn owners(cluster: &Cluster) -> Result<BTreeSet<String>, Error> {
-    let mut owners = BTreeSet::new();
-    for kind in [Kind::Snapshot, Kind::Content] {
-        for object in cluster.list(kind, FOR_LABEL).await? {
-            owners.extend(object.labels().get(FOR_LABEL).cloned());
-        }
-    }
-    Ok(owners)
 }

@@ -5,7 +5,7 @@ use lifebuoy_data::{DataSummary, Listed};
 use lifebuoy_engine::{
     archive::{Archive, ObjectKey},
     point::{Point, points},
-    volumes::VolumeRecord,
+    volumes::{KeptSnapshot, SavedBy, VolumeRecord},
 };
 use lifebuoy_repo::{Repository, Snapshot};
 
@@ -75,24 +75,39 @@ async fn look(
     let archive = Archive::open(repo, point.snapshot.session).await?;
     let mut volumes = archive.manifest.volumes_saved.iter();
     let found = volumes.find(|volume| volume.claim == *wanted);
-    Ok(found.map(|volume| listed(point, volume)))
+    found.map(|volume| listed(point, volume)).transpose()
 }
 
-fn listed(point: &Point, volume: &VolumeRecord) -> Listed {
-    let data = volume.saved.data();
+fn listed(point: &Point, volume: &VolumeRecord) -> Result<Listed, Error> {
+    let data = match &volume.saved {
+        SavedBy::Move(data) | SavedBy::FileSystem(data) => data,
+        SavedBy::Snapshot(kept) => return Err(in_storage(point, volume, kept)),
+    };
     let host = point.summary.cluster.name.clone();
     let path = volume.claim.to_string();
     let mut summary = DataSummary::new(data.kind, host, path, point.summary.taken_at);
     summary.entries = data.entries;
     summary.bytes = data.bytes;
     summary.problems = data.problems;
-    Listed {
+    Ok(Listed {
         snapshot: Snapshot {
             root: data.root,
             ..point.snapshot.clone()
         },
         summary,
-    }
+    })
+}
+
+/// Nothing can be read of it here, whatever is asked.
+fn in_storage(point: &Point, volume: &VolumeRecord, kept: &KeptSnapshot) -> Error {
+    Error::usage(
+        format!(
+            "the data of the claim `{}` in the recovery point {} is in the storage system as \
+             {kept}, not in the repository",
+            volume.claim, point.snapshot.session
+        ),
+        "restore the whole volume in a cluster that this storage serves: `lifebuoy restore create`",
+    )
 }
 
 #[cfg(test)]
