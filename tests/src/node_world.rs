@@ -68,9 +68,7 @@ impl NodeWorlds {
     pub async fn start(more: &[Archive]) -> Result<Self> {
         let s3 = store("nodes").await?;
         let place = Store::at(&s3, "nodes");
-        let binary = operator_binary()?;
-        let binaries = binary.parent().context("the operator is in no folder")?;
-        let mut images = vec![images::operator(binaries, &directory::root())?];
+        let mut images = vec![operator_image()?];
         images.extend_from_slice(more);
         let (a, b) = tokio::try_join!(
             NodeWorld::start("a", "fast", &images, &place),
@@ -80,7 +78,24 @@ impl NodeWorlds {
     }
 }
 
+fn operator_image() -> Result<Archive> {
+    let binary = operator_binary()?;
+    let binaries = binary.parent().context("the operator is in no folder")?;
+    images::operator(binaries, &directory::root())
+}
+
 impl NodeWorld {
+    /// Starts cluster `a` with the storage class `fast` alone, and a store for it.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub async fn alone() -> Result<(Self, S3Server)> {
+        let s3 = store("node").await?;
+        let place = Store::at(&s3, "node");
+        let world = Self::start("a", "fast", &[operator_image()?], &place).await?;
+        Ok((world, s3))
+    }
+
     /// What a story on such clusters needs to be there, with the layers of its
     /// own images.
     #[must_use]

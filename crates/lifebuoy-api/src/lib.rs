@@ -45,7 +45,7 @@ pub use repository::{
     RepositorySpec, RepositoryStatus,
 };
 pub use restore::{
-    Restore, RestoreCounts, RestoreMode, RestoreSource, RestoreSpec, RestoreStatus,
+    ExistingVolumes, Restore, RestoreCounts, RestoreMode, RestoreSource, RestoreSpec, RestoreStatus,
     RestoreVolumePolicy, RestoreVolumes,
 };
 pub use schedule::{

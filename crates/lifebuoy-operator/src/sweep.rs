@@ -32,6 +32,9 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
 }
 
 async fn sweep(context: &Context) -> Result<(), Error> {
+    if context.config.mode.restores() {
+        volume_restore::sweep(context).await?;
+    }
     let found = owners(context).await?;
     if found.is_empty() {
         return Ok(());

@@ -16,7 +16,7 @@ use lifebuoy_engine::{
 use lifebuoy_repo::{Repository, SessionId};
 use tokio_util::sync::CancellationToken;
 
-use super::objects::between_name;
+use super::{in_place, objects::between_name};
 use crate::{
     context::Context,
     error::sentence,
@@ -78,6 +78,16 @@ pub(crate) struct Work {
     /// The uid of the claim that is filled.
     pub(crate) claim_uid: String,
     pub(crate) block: bool,
+    /// Where the volume is that of a claim which exists.
+    pub(crate) overwriting: Option<Overwriting>,
+}
+
+/// What is known of a claim whose volume is overwritten.
+pub(crate) struct Overwriting {
+    /// How large the volume is, in bytes, if it says so.
+    pub(crate) capacity: Option<u64>,
+    /// Whether writing was begun before.
+    pub(crate) is_marked: bool,
 }
 
 /// Fills the volume.
@@ -90,6 +100,11 @@ pub(crate) async fn fill(work: Work, filling: Arc<Filling>, cancel: Cancellation
         Ok(prepared) => prepared,
         Err(failure) => return Outcome::Failed(failure),
     };
+    if let Some(overwriting) = &work.overwriting
+        && let Err(failure) = in_place::ready(&work, overwriting, &prepared.record).await
+    {
+        return Outcome::Failed(failure);
+    }
     // The point stays while it is read, where that can be.
     let hold = match hold(&work, &prepared).await {
         Ok(hold) => hold,
@@ -100,10 +115,20 @@ pub(crate) async fn fill(work: Work, filling: Arc<Filling>, cancel: Cancellation
         bytes_total: prepared.record.saved.data().bytes,
         ..MoverProgress::default()
     });
-    let moved = run(&work, &prepared, &filling, &cancel).await;
+    let moved = match &work.overwriting {
+        Some(_) => in_place::guarded(&work, &cancel, async |cancel| {
+            run(&work, &prepared, &filling, cancel).await
+        })
+        .await,
+        None => Ok(run(&work, &prepared, &filling, &cancel).await),
+    };
     if let Some(hold) = hold {
         hold.release().await;
     }
+    let moved = match moved {
+        Ok(moved) => moved,
+        Err(failure) => return Outcome::Failed(failure),
+    };
     match moved {
         Ok(report) => Outcome::Filled(report),
         Err(MoverError::Cancelled) => Outcome::Stopped,
@@ -196,14 +221,18 @@ async fn run(
         read_only: false,
         restores: true,
     };
+    let (what, saved) = (
+        data.kind,
+        SavedRoot {
+            session: data.session,
+            root: data.root,
+        },
+    );
     let task = |_| MoverTask {
         repository: prepared.access.clone(),
-        work: MoverWork::Restore {
-            what: data.kind,
-            saved: SavedRoot {
-                session: data.session,
-                root: data.root,
-            },
+        work: match &work.overwriting {
+            Some(_) => MoverWork::Overwrite { what, saved },
+            None => MoverWork::Restore { what, saved },
         },
         limit_upload: movers.limit_upload,
         limit_download: movers.limit_download,

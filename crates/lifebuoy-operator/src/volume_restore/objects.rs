@@ -13,6 +13,8 @@ use lifebuoy_api::{
     time::from_kube,
 };
 
+use lifebuoy_engine::volumes::bytes_of_quantity;
+
 use crate::mover;
 
 /// Where the scheduler notes the node of the first pod.
@@ -84,6 +86,13 @@ impl Claim {
     pub(super) fn is_block(&self) -> bool {
         let spec = self.object.spec.as_ref();
         spec.and_then(|spec| spec.volume_mode.as_deref()) == Some("Block")
+    }
+
+    /// How large its volume is, in bytes, if it says so.
+    pub(super) fn capacity(&self) -> Option<u64> {
+        let status = self.object.status.as_ref()?;
+        let storage = status.capacity.as_ref()?.get("storage")?;
+        bytes_of_quantity(&storage.0)
     }
 
     pub(super) fn access_modes(&self) -> Vec<String> {
@@ -179,7 +188,7 @@ pub(super) fn between(request: &VolumeRestore, claim: &Claim) -> PersistentVolum
 }
 
 /// A volume that pods may only read has to be written once.
-fn writable(mut modes: Vec<String>) -> Vec<String> {
+pub(super) fn writable(mut modes: Vec<String>) -> Vec<String> {
     if !modes.iter().any(|mode| mode.starts_with("ReadWrite")) {
         modes.push(READ_WRITE_ONCE.to_owned());
     }

@@ -114,7 +114,13 @@ async fn try_work(args: &MoverArgs, done: &Arc<Progress>) -> Result<MoverReport,
     };
     match &task.work {
         Work::Save { what, .. } => save(&repo, &task.work, place(*what), done).await,
-        Work::Restore { what, saved } => restore(&repo, *what, *saved, place(*what), done).await,
+        // What is there else stays, such as the `lost+found` of a new file system.
+        Work::Restore { what, saved } => {
+            restore(&repo, *what, *saved, place(*what), Existing::Resume, done).await
+        }
+        Work::Overwrite { what, saved } => {
+            restore(&repo, *what, *saved, place(*what), Existing::Overwrite, done).await
+        }
     }
 }
 
@@ -200,17 +206,16 @@ async fn save(
     })
 }
 
-/// Restores over what a try before has left. What is there else stays, such as the
-/// `lost+found` of a new file system.
+/// Restores over what is there, which a try before may have left.
 async fn restore(
     repo: &Repository,
     what: What,
     saved: SavedRoot,
     place: PathBuf,
+    existing: Existing,
     done: &Arc<Progress>,
 ) -> Result<MoverReport, Error> {
     let SavedRoot { session: _, root } = saved;
-    let existing = Existing::Resume;
     let path = TreePath::default();
     let reader = Arc::new(repo.reader().await?);
     match what {
