@@ -186,6 +186,32 @@ fn a_volume_comes_back_without_what_the_file_system_keeps_for_itself() -> Result
 }
 
 #[test]
+fn a_volume_is_overwritten_but_for_what_the_file_system_keeps_for_itself() -> Result<()> {
+    let place = Place::new()?;
+    make(&place.at("from"))?;
+    let report = place.done(&place.save(What::Files, 1, None), "from")?;
+    fs::create_dir_all(place.at("to/a/theirs"))?;
+    fs::create_dir_all(place.at("to/lost+found"))?;
+    fs::write(place.at("to/lost+found/#7"), "found")?;
+    fs::write(place.at("to/deep"), "a file")?;
+    fs::write(place.at("to/new"), "not saved")?;
+    let overwrite = place.task(Work::Overwrite {
+        what: What::Files,
+        saved: saved(&report)?,
+    });
+    for unchanged in [0, 300_004] {
+        let back = place.done(&overwrite, "to")?;
+        ensure!((back.problems, back.bytes) == (0, 300_004), "{back:?}");
+        ensure!(back.unchanged == unchanged, "{back:?}");
+    }
+    ensure!(fs::read(place.at("to/a"))? == vec![7; 300_000]);
+    ensure!(fs::read(place.at("to/deep/lost+found/mine"))? == b"mine");
+    ensure!(fs::read(place.at("to/lost+found/#7"))? == b"found");
+    ensure!(!place.at("to/new").exists());
+    Ok(())
+}
+
+#[test]
 fn what_cannot_be_brought_back_is_a_problem_with_its_reason() -> Result<()> {
     let place = Place::new()?;
     fs::create_dir(place.at("from"))?;

@@ -69,7 +69,6 @@ fn unfit(claim: Option<&ExistingClaim>, record: &VolumeRecord) -> Option<(Reason
         let why = "it came or went while the plan was made; make another plan";
         return Some((Reason::DependencyNotReady, why.to_owned()));
     };
-    let bytes = record.saved.data().bytes;
     let not_ready = |why: &str| Some((Reason::DependencyNotReady, why.to_owned()));
     if claim.terminating {
         return not_ready("the claim is being deleted; wait until it is gone, and restore then");
@@ -87,12 +86,12 @@ fn unfit(claim: Option<&ExistingClaim>, record: &VolumeRecord) -> Option<(Reason
             format!("`volumeMode: {saved}` was saved, and it has `volumeMode: {has}`"),
         ));
     }
-    let has = claim.capacity_bytes?;
-    (has < bytes).then(|| {
+    let (has, needs) = (claim.capacity_bytes?, record.needs_bytes());
+    (has < needs).then(|| {
         let why = format!(
             "it has {}, and {} were saved; expand it first",
             Size(has),
-            Size(bytes)
+            Size(needs)
         );
         (Reason::VolumeDoesNotFit, why)
     })

@@ -51,10 +51,10 @@ fn unfit(block: bool, capacity: Option<u64>, record: &VolumeRecord) -> Option<St
         let saved = record.volume_mode.as_str();
         return Some(format!("`volumeMode: {saved}` was saved, and the claim has another"));
     }
-    let bytes = record.saved.data().bytes;
-    let has = capacity.filter(|has| *has < bytes)?;
-    let (has, bytes) = (Size(has), Size(bytes));
-    Some(format!("the volume has {has}, and {bytes} were saved"))
+    let needs = record.needs_bytes();
+    let has = capacity.filter(|has| *has < needs)?;
+    let (has, needs) = (Size(has), Size(needs));
+    Some(format!("the volume has {has}, and {needs} were saved"))
 }
 
 /// Runs what writes, and stops it when a pod has the volume as well: what is on it then is

@@ -102,7 +102,7 @@ async fn look(context: &Context, seen: &mut Seen) -> Result<(), Error> {
             Some(_) => Mark::Others,
         };
     }
-    if seen.task != TaskState::None && seen.task != TaskState::Done {
+    if matches!(seen.task, TaskState::Running { .. }) {
         return Ok(());
     }
     let volumes: Api<PersistentVolume> = Api::all(client.clone());

@@ -293,7 +293,7 @@ pub(super) mod tests {
             }
             for (key, value) in fields {
                 if value.is_null() {
-                    into.as_object_mut().map(|into| into.remove(key));
+                    into.as_object_mut().unwrap().remove(key);
                 } else {
                     merge(&mut into[key], value);
                 }
