@@ -364,6 +364,7 @@ fn write(
     }
     progress.expect(1, summary.bytes);
     let (file, whole) = open(place, *existing, summary.bytes)?;
+    progress.begin_to_write();
     let mut end = 0;
     if let Some(root) = tree {
         let mut walk = MapWalk::new(Arc::clone(reader), root, summary.bytes);

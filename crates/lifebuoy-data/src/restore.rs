@@ -159,6 +159,7 @@ impl<'a> Restoring<'a> {
         if self.present.is_some() {
             self.make_way()?;
         }
+        self.progress.begin_to_write();
         let mut cursor = self.cursor();
         let mut window = Vec::new();
         while let Some(leaf) = self.runtime.block_on(cursor.next_leaf())? {
@@ -189,6 +190,7 @@ impl<'a> Restoring<'a> {
     /// end, and names nothing that the repository does not have.
     fn make_way(&self) -> Result<()> {
         self.each(|entry| self.is_whole(entry))?;
+        self.progress.begin_to_write();
         let mut clearing = Clearing::new(&self.target, self.progress);
         self.each(|entry| {
             let path = entry.path.below(&self.path);

@@ -17,7 +17,7 @@ use lifebuoy_data::What;
 use lifebuoy_engine::volumes::{
     MoverEnd, MoverProgress, MoverReport, MoverTask, RepositoryAccess, SavedRoot, Work, settle,
 };
-use lifebuoy_repo::{Limits, SessionId};
+use lifebuoy_repo::{ChunkId, Limits, SessionId};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 const SOON: Duration = Duration::from_secs(60);
@@ -208,6 +208,28 @@ fn a_volume_is_overwritten_but_for_what_the_file_system_keeps_for_itself() -> Re
     ensure!(fs::read(place.at("to/deep/lost+found/mine"))? == b"mine");
     ensure!(fs::read(place.at("to/lost+found/#7"))? == b"found");
     ensure!(!place.at("to/new").exists());
+    Ok(())
+}
+
+#[test]
+fn a_volume_that_was_not_touched_is_said_to_be_so() -> Result<()> {
+    let place = Place::new()?;
+    make(&place.at("from"))?;
+    let report = place.done(&place.save(What::Files, 1, None), "from")?;
+    let nothing = SavedRoot {
+        root: ChunkId::from_bytes([9; 32]),
+        ..saved(&report)?
+    };
+    let overwrite = place.task(Work::Overwrite {
+        what: What::Files,
+        saved: nothing,
+    });
+    fs::create_dir_all(place.at("to"))?;
+    fs::write(place.at("to/mine"), "stays")?;
+    let output = place.start(&overwrite, "to")?.wait_with_output()?;
+    let end = place.end(&output)?;
+    ensure!(matches!(end, MoverEnd::Untouched { .. }), "{end:?}");
+    ensure!(fs::read(place.at("to/mine"))? == b"stays");
     Ok(())
 }
 

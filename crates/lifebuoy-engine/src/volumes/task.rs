@@ -131,6 +131,13 @@ pub enum MoverEnd {
         /// Whether the same may pass a little later, under another session.
         again: bool,
     },
+    /// It was to overwrite a volume, and did not touch it.
+    Untouched {
+        /// Why, in one sentence for a person.
+        message: String,
+        /// Whether the same may pass a little later.
+        again: bool,
+    },
 }
 
 /// How far a mover is.
@@ -198,7 +205,9 @@ impl MoverEnd {
                     *example = bounded(example, EXAMPLE_BYTES_MAX);
                 }
             }
-            Self::Failed { message, .. } => *message = bounded(message, MESSAGE_BYTES_MAX),
+            Self::Failed { message, .. } | Self::Untouched { message, .. } => {
+                *message = bounded(message, MESSAGE_BYTES_MAX);
+            }
         }
         loop {
             // Every field has a JSON form.
@@ -213,7 +222,9 @@ impl MoverEnd {
                         return text;
                     }
                 }
-                Self::Failed { message, .. } => *message = bounded(message, message.len() / 2),
+                Self::Failed { message, .. } | Self::Untouched { message, .. } => {
+                    *message = bounded(message, message.len() / 2);
+                }
             }
         }
     }

@@ -132,14 +132,19 @@ pub(crate) async fn fill(work: Work, filling: Arc<Filling>, cancel: Cancellation
     match moved {
         Ok(report) => Outcome::Filled(report),
         Err(MoverError::Cancelled) => Outcome::Stopped,
-        Err(error) => Outcome::Failed(Failure {
-            reason: Reason::VolumeNotFilled,
-            message: error.message(),
-            transient: matches!(
-                error,
-                MoverError::Kube { .. } | MoverError::StillThere { .. }
-            ),
-        }),
+        Err(error) => {
+            if let (MoverError::Untouched(_), Some(overwriting)) = (&error, &work.overwriting) {
+                in_place::take_back(&work, overwriting).await;
+            }
+            Outcome::Failed(Failure {
+                reason: Reason::VolumeNotFilled,
+                message: error.message(),
+                transient: matches!(
+                    error,
+                    MoverError::Kube { .. } | MoverError::StillThere { .. }
+                ),
+            })
+        }
     }
 }
 

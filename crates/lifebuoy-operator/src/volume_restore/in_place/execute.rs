@@ -379,12 +379,7 @@ pub(super) async fn delete_volume(client: &Client, name: &str, uid: &str) -> Res
 async fn settle(context: &Context, seen: &Seen, whole: bool) -> Result<(), Error> {
     let is_ours = seen.mark == Mark::Ours;
     if let (true, true, Some(claim)) = (whole, is_ours, &seen.claim) {
-        match mark(&context.client, &seen.request, &claim.uid, &Value::Null).await {
-            Ok(()) => {}
-            // It is another one, or none.
-            Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => {}
-            Err(error) => return Err(Error::kube("take the mark from a claim", error)),
-        }
+        take_mark(&context.client, &seen.request, &claim.uid).await?;
     }
     if is_torn(seen) && !(whole && is_ours) {
         return Ok(());
@@ -419,6 +414,20 @@ pub(super) async fn set_mark(
     mark(client, request, claim_uid, &own)
         .await
         .map_err(|error| Error::kube("mark a claim whose volume is overwritten", error))
+}
+
+/// Takes the mark from the claim of a request.
+pub(super) async fn take_mark(
+    client: &Client,
+    request: &VolumeRestore,
+    claim_uid: &str,
+) -> Result<(), Error> {
+    match mark(client, request, claim_uid, &Value::Null).await {
+        Ok(()) => Ok(()),
+        // It is another one, or none.
+        Err(kube::Error::Api(answer)) if answer.code == 404 || answer.code == 409 => Ok(()),
+        Err(error) => Err(Error::kube("take the mark from a claim", error)),
+    }
 }
 
 /// Marks a claim, or takes its mark away, if it is the one with this uid.

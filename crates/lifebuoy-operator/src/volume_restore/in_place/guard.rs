@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::fill::{Failure, Overwriting, Work},
-    execute::set_mark,
+    execute::{set_mark, take_mark},
     observe::pod_that_mounts,
 };
 use crate::{error::sentence, mover::MoverError};
@@ -43,6 +43,18 @@ pub(in super::super) async fn ready(
             message: sentence(&error, None),
             transient: true,
         })
+}
+
+/// Takes the mark back of a volume that no mover has touched since it was set. If that fails
+/// it stays: then the volume counts as half written.
+pub(in super::super) async fn take_back(work: &Work, overwriting: &Overwriting) {
+    if overwriting.is_marked {
+        return;
+    }
+    let client = &work.context.client;
+    if let Err(error) = take_mark(client, &work.request, &work.claim_uid).await {
+        tracing::warn!(%error, "the mark of a claim stays whose volume was not touched");
+    }
 }
 
 /// As the plan has seen to already: but that was a while ago.

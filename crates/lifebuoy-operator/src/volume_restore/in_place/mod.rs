@@ -24,7 +24,7 @@ use std::sync::Arc;
 use kube::runtime::controller::Action;
 use lifebuoy_api::VolumeRestore;
 
-pub(super) use guard::{guarded, ready};
+pub(super) use guard::{guarded, ready, take_back};
 pub(crate) use sweep::sweep;
 
 use super::execute::publish_and_announce;

@@ -63,6 +63,10 @@ pub(crate) async fn observe(
     let task = context
         .volume_restores
         .state(&cached.uid().unwrap_or_default());
+    if ended(cached) && cached.finalizers().is_empty() && !cached.owner_references().is_empty() {
+        let nothing_more = unseen(context, cached.clone(), task, Asker::Ended);
+        return Ok(Some(nothing_more));
+    }
     let request = if matches!(task, TaskState::Running { .. }) {
         cached.clone()
     } else {
@@ -71,9 +75,20 @@ pub(crate) async fn observe(
             None => return Ok(None),
         }
     };
-    let mut seen = Seen {
-        asker: asker(context, &request).await?,
+    let asker = asker(context, &request).await?;
+    let mut seen = unseen(context, request, task, asker);
+    if !ended(&seen.request) {
+        look(context, &mut seen).await?;
+    }
+    Ok(Some(seen))
+}
+
+/// Nothing is known but what was asked, and by whom.
+fn unseen(context: &Context, request: VolumeRestore, task: TaskState, asker: Asker) -> Seen {
+    Seen {
+        request,
         task,
+        asker,
         claim: None,
         volume: None,
         mark: Mark::None,
@@ -82,12 +97,7 @@ pub(crate) async fn observe(
         attached: Vec::new(),
         holding: None,
         now: context.now(),
-        request,
-    };
-    if !ended(&seen.request) {
-        look(context, &mut seen).await?;
     }
-    Ok(Some(seen))
 }
 
 async fn look(context: &Context, seen: &mut Seen) -> Result<(), Error> {
@@ -177,7 +187,8 @@ pub(crate) async fn pod_that_mounts(
     Ok(first_that_mounts(&pods, &claim.name))
 }
 
-/// The workloads of a kind, of a namespace or of all, that have a label.
+/// The workloads of a kind, of a namespace or of all, that have a label. Those of all come
+/// from the server's cache: there may be many, and who changes one says which he has seen.
 pub(super) async fn workloads(
     client: &Client,
     kind: Kind,
@@ -189,10 +200,11 @@ pub(super) async fn workloads(
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
     };
-    let params = match label {
-        Some(label) => ListParams::default().labels(label),
-        None => ListParams::default(),
-    };
+    let mut params = ListParams::default();
+    params.label_selector = label.map(str::to_owned);
+    if namespace.is_none() {
+        params = params.match_any();
+    }
     let listed = api.list(&params).await;
     let listed = listed.map_err(|error| Error::kube("list what starts pods", error))?;
     listed
