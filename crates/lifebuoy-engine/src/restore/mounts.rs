@@ -51,8 +51,9 @@ impl Mounts {
     /// Whether it mounts this claim of its namespace.
     #[must_use]
     pub fn contains(&self, claim: &str) -> bool {
-        let number = |prefix: &Box<str>| claim.strip_prefix(&**prefix).is_some_and(is_number);
-        self.claims.iter().any(|name| **name == *claim) || self.prefixes.iter().any(number)
+        let is_of = |prefix: &str| claim.strip_prefix(prefix).is_some_and(is_number);
+        let by_name = self.claims.iter().any(|name| **name == *claim);
+        by_name || self.prefixes.iter().any(|prefix| is_of(prefix))
     }
 
     /// The first of these claims of the workload's namespace that it mounts.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, DynamicObject, Patch, PostParams, Preconditions},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PostParams, Preconditions},
     runtime::controller::Action,
 };
 use lifebuoy_api::{
@@ -155,6 +155,13 @@ async fn make(
         return Ok(holds(seen, status, &standing, LOOK_INTERVAL));
     };
     let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
+    let all = volumes.list(&ListParams::default()).await;
+    let all = all.map_err(|error| Error::kube("list volumes", error))?;
+    if let Some(other) = stand_in::another_way(&seen.request, volume, &all.items) {
+        let text = format!("the volume `{other}` leads to the same storage, and what mounts that is not held");
+        let standing = Standing::Failed(Reason::VolumeInUse, text);
+        return give_up(context, seen, status, standing).await;
+    }
     let wanted = stand_in::volume(&seen.request, claim, volume, &between);
     match volumes.create(&PostParams::default(), &wanted).await {
         Ok(_) => {}

@@ -114,6 +114,33 @@ pub(super) fn unwritable(of: &Claim, volume: Option<&PersistentVolume>) -> Optio
     (read_only == Some(true)).then_some("its volume can only be read")
 }
 
+/// A volume of another claim that leads to the same storage, as far as that can be told:
+/// nobody holds what mounts it.
+pub(super) fn another_way(
+    request: &VolumeRestore,
+    volume: &PersistentVolume,
+    all: &[PersistentVolume],
+) -> Option<String> {
+    let storage = storage(volume)?;
+    let own = [volume.name_any(), name(request)];
+    let is_bound = |other: &&PersistentVolume| {
+        let phase = other.status.as_ref().and_then(|s| s.phase.as_deref());
+        phase == Some("Bound")
+    };
+    let mut others = all.iter().filter(is_bound);
+    others
+        .find(|other| !own.contains(&other.name_any()) && self::storage(other) == Some(storage))
+        .map(ResourceExt::name_any)
+}
+
+/// What is behind a volume, wherever it is used: driver and handle, or server and path. Paths
+/// of nodes are equal on many of them.
+fn storage(volume: &PersistentVolume) -> Option<(&str, &str)> {
+    let spec = volume.spec.as_ref()?;
+    let csi = spec.csi.as_ref().map(|csi| (&*csi.driver, &*csi.volume_handle));
+    csi.or(spec.nfs.as_ref().map(|nfs| (&*nfs.server, &*nfs.path)))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -173,6 +200,29 @@ mod tests {
         assert_eq!(spec.volume_name.as_deref(), Some("lifebuoy-r"));
         assert_eq!(spec.access_modes.unwrap(), ["ReadOnlyMany", "ReadWriteOnce"]);
         assert_eq!(spec.storage_class_name.as_deref(), Some(""));
+    }
+
+    #[test]
+    fn another_volume_of_the_same_storage_is_found() {
+        let like = |name: &str, change: fn(&mut PersistentVolume)| {
+            let mut volume = first();
+            volume.metadata.name = Some(name.to_owned());
+            volume.status = serde_json::from_value(json!({"phase": "Bound"})).unwrap();
+            change(&mut volume);
+            volume
+        };
+        let found = |other: PersistentVolume| {
+            another_way(&request(), &first(), &[like("pv", |_| {}), like("lifebuoy-r", |_| {}), other])
+        };
+        assert_eq!(found(like("twin", |_| {})).as_deref(), Some("twin"));
+        let others: [fn(&mut PersistentVolume); 3] = [
+            |volume| volume.status = None,
+            |volume| volume.spec.as_mut().unwrap().csi = None,
+            |volume| volume.spec.as_mut().unwrap().csi.as_mut().unwrap().volume_handle = "i".into(),
+        ];
+        for change in others {
+            assert_eq!(found(like("other", change)), None);
+        }
     }
 
     #[test]
