@@ -80,7 +80,9 @@ pub struct RestoreSpec {
     pub volumes: RestoreVolumePolicy,
 
     /// What happens to the data on the volumes of claims that exist.
+    // Rules ask for it, and a default that is not written would not be in the schema.
     #[serde(default, skip_serializing_if = "ExistingVolumes::is_keep")]
+    #[schemars(extend("default" = "Keep"))]
     pub existing_volumes: ExistingVolumes,
 
     /// A Restore equal to one that ran already (same recovery point, cluster and
