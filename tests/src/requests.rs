@@ -9,10 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client, Resource};
 use lifebuoy_api::{
-    Access, Backup, BackupSpec, ConditionType, ExistingRules, Initialize, KeyReference,
-    LocalReference, Maintenance, Mapping, Mirroring, RecoveryPoint, Repository, RepositorySpec,
-    Restore, RestoreMode, RestoreSource, RestoreSpec, RestoreVolumePolicy, Schedule, Selection,
-    VolumePolicy, find, is_true,
+    Access, Backup, BackupSpec, ConditionType, ExistingRules, ExistingVolumes, Initialize,
+    KeyReference, LocalReference, Maintenance, Mapping, Mirroring, RecoveryPoint, Repository,
+    RepositorySpec, Restore, RestoreMode, RestoreSource, RestoreSpec, RestoreVolumePolicy,
+    Schedule, Selection, VolumePolicy, find, is_true,
 };
 use lifebuoy_testkit::S3Server;
 use lifebuoy_testkit::s3::S3User;
@@ -190,6 +190,7 @@ pub fn restore(name: &str, from: RestoreSource) -> Restore {
             transforms: Vec::new(),
             existing: ExistingRules::default(),
             volumes: RestoreVolumePolicy::default(),
+            existing_volumes: ExistingVolumes::default(),
             rerun: None,
             ttl_seconds_after_finished: None,
             cancel: false,

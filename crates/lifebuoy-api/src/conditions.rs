@@ -235,6 +235,14 @@ reasons! {
     ClaimBoundElsewhere,
     /// The data of the volume could not be restored.
     VolumeNotFilled,
+    /// The claim exists, and the data on its volume was replaced by what was saved.
+    Overwritten,
+    /// The volume is mounted by something that cannot be stopped, or did not stop in time:
+    /// nothing on it was changed.
+    VolumeInUse,
+    /// The data on the volume was to be replaced, and that has begun and not ended: neither
+    /// what was there nor what was saved is on it. What mounts it stays stopped.
+    VolumeHalfWritten,
 }
 
 impl fmt::Display for Reason {

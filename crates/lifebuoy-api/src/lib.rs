@@ -45,8 +45,8 @@ pub use repository::{
     RepositorySpec, RepositoryStatus,
 };
 pub use restore::{
-    Restore, RestoreCounts, RestoreMode, RestoreSource, RestoreSpec, RestoreStatus,
-    RestoreVolumePolicy, RestoreVolumes,
+    ExistingVolumes, Restore, RestoreCounts, RestoreMode, RestoreSource, RestoreSpec,
+    RestoreStatus, RestoreVolumePolicy, RestoreVolumes,
 };
 pub use schedule::{
     BackupTemplate, ConcurrencyPolicy, Retention, Schedule, ScheduleSpec, ScheduleStatus,

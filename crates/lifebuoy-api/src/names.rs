@@ -54,6 +54,23 @@ pub const CLUSTER_UID_ANNOTATION: &str = "lifebuoy.dev/cluster-uid";
 /// Annotation on the same: since when the repository lists no such point, RFC 3339.
 pub const UNNEEDED_SINCE_ANNOTATION: &str = "lifebuoy.dev/unneeded-since";
 
+/// Label on what a Restore keeps from running while volumes that it mounts are overwritten:
+/// the uid of the Restore.
+pub const HELD_FOR_LABEL: &str = "lifebuoy.dev/held-for";
+
+/// Annotation on what is kept from running: for which claims, and what it was before, as
+/// JSON. It goes when it runs again.
+pub const HELD_ANNOTATION: &str = "lifebuoy.dev/held";
+
+/// Annotation on a claim whose volume is being overwritten, from before the first byte until
+/// all are there: the uid of the VolumeRestore. What mounts the claim is held for as long.
+/// Once it is removed by hand, what is held runs again.
+pub const OVERWRITING_ANNOTATION: &str = "lifebuoy.dev/overwriting";
+
+/// Label on a second PersistentVolume for the storage of a first one, through which that is
+/// overwritten: the uid of the claim that the first belongs to.
+pub const STAND_IN_LABEL: &str = "lifebuoy.dev/stand-in";
+
 /// Annotation on the Job of a mover that saves: the session that it saves under.
 pub const SESSION_ANNOTATION: &str = "lifebuoy.dev/session";
 

@@ -22,7 +22,7 @@ use crate::{ExistingRules, Mapping, Problem, Selection, Transform};
     derive = "PartialEq",
     // `has` instead of `.?` where the field is a string or a list: the server
     // cannot bound the cost of comparing optional values.
-    validation = Rule::new("self.spec.from == oldSelf.spec.from && self.spec.mode == oldSelf.spec.mode && has(self.spec.planDigest) == has(oldSelf.spec.planDigest) && (!has(self.spec.planDigest) || self.spec.planDigest == oldSelf.spec.planDigest) && self.spec.selection == oldSelf.spec.selection && self.spec.mapping == oldSelf.spec.mapping && has(self.spec.transforms) == has(oldSelf.spec.transforms) && (!has(self.spec.transforms) || self.spec.transforms == oldSelf.spec.transforms) && self.spec.existing == oldSelf.spec.existing && self.spec.volumes == oldSelf.spec.volumes && has(self.spec.rerun) == has(oldSelf.spec.rerun) && (!has(self.spec.rerun) || self.spec.rerun == oldSelf.spec.rerun) && self.spec.?ttlSecondsAfterFinished == oldSelf.spec.?ttlSecondsAfterFinished")
+    validation = Rule::new("self.spec.from == oldSelf.spec.from && self.spec.mode == oldSelf.spec.mode && has(self.spec.planDigest) == has(oldSelf.spec.planDigest) && (!has(self.spec.planDigest) || self.spec.planDigest == oldSelf.spec.planDigest) && self.spec.selection == oldSelf.spec.selection && self.spec.mapping == oldSelf.spec.mapping && has(self.spec.transforms) == has(oldSelf.spec.transforms) && (!has(self.spec.transforms) || self.spec.transforms == oldSelf.spec.transforms) && self.spec.existing == oldSelf.spec.existing && self.spec.volumes == oldSelf.spec.volumes && self.spec.existingVolumes == oldSelf.spec.existingVolumes && has(self.spec.rerun) == has(oldSelf.spec.rerun) && (!has(self.spec.rerun) || self.spec.rerun == oldSelf.spec.rerun) && self.spec.?ttlSecondsAfterFinished == oldSelf.spec.?ttlSecondsAfterFinished")
         .message("a Restore is immutable but for `spec.cancel`: create another one")
         .field_path(".spec"),
     validation = Rule::new("!oldSelf.spec.cancel || self.spec.cancel")
@@ -40,6 +40,8 @@ use crate::{ExistingRules, Mapping, Problem, Selection, Transform};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("!has(self.planDigest) || self.mode == 'Run'")
     .message("`planDigest` goes with `mode: Run`: it says which reviewed plan may run"))]
+#[x_kube(validation = Rule::new("self.existingVolumes == 'Keep' || self.volumes != 'Skip'")
+    .message("`existingVolumes: Overwrite` restores data, and `volumes: Skip` restores none"))]
 pub struct RestoreSpec {
     /// What is restored.
     pub from: RestoreSource,
@@ -76,6 +78,12 @@ pub struct RestoreSpec {
     /// the others are filled.
     #[serde(default)]
     pub volumes: RestoreVolumePolicy,
+
+    /// What happens to the data on the volumes of claims that exist.
+    // Rules ask for it, and a default that is not written would not be in the schema.
+    #[serde(default, skip_serializing_if = "ExistingVolumes::is_keep")]
+    #[schemars(extend("default" = "Keep"))]
+    pub existing_volumes: ExistingVolumes,
 
     /// A Restore equal to one that ran already (same recovery point, cluster and
     /// spec) ends without doing anything, unless it has another token here.
@@ -150,6 +158,27 @@ pub enum RestoreVolumePolicy {
     Empty,
     /// No data is restored: all claims are created empty.
     Skip,
+}
+
+/// What a restore does with the data on the volumes of PersistentVolumeClaims that exist.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum ExistingVolumes {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It is replaced by what was saved of it: files that were not saved are removed. What
+    /// mounts the volume is stopped before, and started again when the volume is whole. The
+    /// claim itself stays as it is.
+    Overwrite,
+}
+
+impl ExistingVolumes {
+    /// Whether nothing on them changes. Without the field, specs are what they were before
+    /// there was one.
+    #[must_use]
+    pub fn is_keep(&self) -> bool {
+        *self == Self::Keep
+    }
 }
 
 /// How the restore goes, and how it ended.
@@ -237,6 +266,9 @@ pub struct RestoreVolumes {
     pub total: i64,
     /// Volumes that are filled, with their claims bound to them.
     pub done: i64,
+    /// Volumes among them whose own data was replaced.
+    #[serde(default)]
+    pub overwritten: i64,
     /// Volumes that were not filled, or not with everything; the report says why.
     pub failed: i64,
     /// Volumes that are filled when a pod asks for them: their class wants to know

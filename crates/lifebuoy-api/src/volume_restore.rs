@@ -1,5 +1,5 @@
 //! `VolumeRestore`: what one claim is filled with. Made by a Restore, and named by
-//! the claim's `spec.dataSourceRef`.
+//! the claim's `spec.dataSourceRef`, unless the claim exists and its volume is overwritten.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -11,7 +11,9 @@ use crate::Problem;
 /// One volume that is filled with the data of a recovery point, before its
 /// PersistentVolumeClaim is bound to it. A Restore makes one for each claim whose
 /// data was saved. The claim names it in `spec.dataSourceRef`, and it names the
-/// claim: only if both point to each other is anything done.
+/// claim: only if both point to each other is anything done. With `inPlace` the claim
+/// exists, and the data on its volume is replaced: only if the Restore is there and says
+/// `existingVolumes: Overwrite`.
 #[derive(CustomResource, Clone, Debug, Deserialize, Serialize, KubeSchema, PartialEq)]
 #[kube(
     group = "lifebuoy.dev",
@@ -31,6 +33,7 @@ use crate::Problem;
     printcolumn = r#"{"name":"Claim","type":"string","jsonPath":".spec.claim.name"}"#,
     printcolumn = r#"{"name":"Bytes","type":"integer","jsonPath":".status.progress.bytes"}"#,
     printcolumn = r#"{"name":"Of","type":"integer","jsonPath":".status.progress.bytesTotal"}"#,
+    printcolumn = r#"{"name":"In-Place","type":"boolean","jsonPath":".spec.inPlace","priority":1}"#,
     printcolumn = r#"{"name":"Node","type":"string","jsonPath":".status.node","priority":1}"#,
     printcolumn = r#"{"name":"Completed","type":"date","jsonPath":".status.completionTime"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
@@ -53,6 +56,10 @@ pub struct VolumeRestoreSpec {
 
     /// The Restore that asked for it.
     pub restore: RestoreReference,
+
+    /// Whether the claim exists, and the data on its volume is replaced.
+    #[serde(default)]
+    pub in_place: bool,
 
     /// The snapshot in the storage system that the volume is made of. Without it, the
     /// data is read from the Repository.
@@ -113,8 +120,8 @@ pub struct VolumeRestoreStatus {
     /// `Complete`, `Failed`, `Ready`, `Reconciling`, `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// One word for the printed column: `Pending`, `Running`, `Binding`, `Complete`,
-    /// `Partial`, `Failed`, `Cancelled`, `Stalled`. Programs read the conditions.
+    /// One word for the printed column: `Pending`, `Holding`, `Running`, `Binding`,
+    /// `Releasing`, `Complete`, `Partial`, `Failed`, `Cancelled`, `Stalled`. Programs read the conditions.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub phase: String,
     /// When work began.

@@ -585,6 +585,23 @@ fn restores() -> Vec<Case> {
             with(json!({"existing": {"overrides": [{"match": {}}]}})),
             "spec.existing.overrides[0].policy: Required value",
         ),
+        passes(
+            "volumes that are overwritten",
+            "Restore",
+            with(json!({"existingVolumes": "Overwrite", "volumes": "Empty"})),
+        ),
+        refused(
+            "volumes that are overwritten with nothing",
+            "Restore",
+            with(json!({"existingVolumes": "Overwrite", "volumes": "Skip"})),
+            "`existingVolumes: Overwrite` restores data, and `volumes: Skip` restores none",
+        ),
+        refused(
+            "an unknown way with existing volumes",
+            "Restore",
+            with(json!({"existingVolumes": "Merge"})),
+            "Unsupported value: \"Merge\"",
+        ),
         refused(
             "a misspelt mapping",
             "Restore",
@@ -620,6 +637,7 @@ async fn requests_do_not_change(client: &Client) -> Result<()> {
     for change in [
         json!({"mode": "Plan"}),
         json!({"rerun": "again"}),
+        json!({"existingVolumes": "Overwrite"}),
         json!({"transforms": [{"mergePatch": {"a": 2}}]}),
         json!({"transforms": null}),
     ] {

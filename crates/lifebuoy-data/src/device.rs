@@ -363,7 +363,8 @@ fn write(
         });
     }
     progress.expect(1, summary.bytes);
-    let file = open(place, *existing, summary.bytes)?;
+    let (file, whole) = open(place, *existing, summary.bytes)?;
+    progress.begin_to_write();
     let mut end = 0;
     if let Some(root) = tree {
         let mut walk = MapWalk::new(Arc::clone(reader), root, summary.bytes);
@@ -397,15 +398,17 @@ fn write(
             }
         }
     }
-    punch(&file, end, summary.bytes)
+    punch(&file, end, whole)
         .and_then(|()| file.sync_all())
         .map_err(Error::place("write to", place))?;
     progress.entry();
     Ok(summary)
 }
 
-/// Opens a device, or makes a file, of at least this size in bytes.
-fn open(place: &Path, existing: Existing, size: u64) -> Result<File> {
+/// Opens a device, or makes a file, of at least this size in bytes; and up to where it is
+/// written. What a larger device has behind that was there before, and stays unless all is
+/// overwritten.
+fn open(place: &Path, existing: Existing, size: u64) -> Result<(File, u64)> {
     let failed = |what| Error::place(what, place);
     let is_device = place
         .metadata()
@@ -420,7 +423,8 @@ fn open(place: &Path, existing: Existing, size: u64) -> Result<File> {
             let small = io::Error::other(format!("it has {has} bytes, the snapshot {size}"));
             return Err(failed("restore to")(small));
         }
-        return Ok(device);
+        let all = existing == Existing::Overwrite;
+        return Ok((device, if all { has } else { size }));
     }
     if existing == Existing::Refuse && place.symlink_metadata().is_ok() {
         return Err(Error::NotEmpty {
@@ -434,7 +438,7 @@ fn open(place: &Path, existing: Existing, size: u64) -> Result<File> {
         .open(place)
         .map_err(failed("create"))?;
     file.set_len(size).map_err(failed("create"))?;
-    Ok(file)
+    Ok((file, size))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 
 mod before;
 mod builder;
+mod clear;
 mod contents;
 mod cursor;
 mod cutter;

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use crate::manifest::Problem;
@@ -19,6 +19,7 @@ pub struct Progress {
     entries_total: AtomicU64,
     bytes_total: AtomicU64,
     stored: AtomicU64,
+    writes: AtomicBool,
     problems: Mutex<Problems>,
     warnings: Mutex<Vec<String>>,
 }
@@ -62,6 +63,18 @@ impl Progress {
             stored: read(&self.stored),
             problems: self.problems().count,
         }
+    }
+
+    /// Whether a restore may have changed anything at its place. If not, what was there
+    /// before is there.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.writes.load(Ordering::SeqCst)
+    }
+
+    /// Before the first thing is changed.
+    pub(crate) fn begin_to_write(&self) {
+        self.writes.store(true, Ordering::SeqCst);
     }
 
     /// The problems so far, in words, at most [`PROBLEMS_MAX`].

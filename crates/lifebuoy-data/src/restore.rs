@@ -2,18 +2,23 @@
 //! read once, in the order in which they are stored, and written by several threads.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io,
     os::unix::fs::FileExt,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
 };
 
 use lifebuoy_repo::{ChunkId, Reader};
 use tokio::runtime::Handle;
 
 use crate::{
+    clear::Clearing,
     cursor::{Cursor, attributes, find},
     delivery::{Piece, deliver, part, whole},
     entry::{Content, Entry, Kind, Meta, Pairs},
@@ -22,7 +27,9 @@ use crate::{
     map::{MapWalk, Placed, placed},
     path::TreePath,
     progress::Progress,
+    save::threads,
     target::{Existing, Nearby, Target, reserve},
+    verify::Chunks,
 };
 
 /// Entries that are restored together.
@@ -56,8 +63,10 @@ pub async fn restore(
     progress: Arc<Progress>,
 ) -> Result<DataSummary> {
     let runtime = Handle::current();
+    let present = (request.existing == Existing::Overwrite)
+        .then(|| Chunks::new(Arc::clone(&reader), runtime.clone()));
     let work = move || {
-        let restoring = Restoring::begin(reader, runtime, request, &progress)?;
+        let restoring = Restoring::begin(reader, runtime, request, present, &progress)?;
         restoring.run()
     };
     tokio::task::spawn_blocking(work)
@@ -72,6 +81,8 @@ struct Restoring<'a> {
     root: ChunkId,
     path: TreePath,
     target: Target,
+    /// Tells which files that are there hold the right bytes, where that is asked.
+    present: Option<Chunks>,
     progress: &'a Progress,
     /// Bytes that files may yet have: no more than the summary says.
     budget: u64,
@@ -99,6 +110,7 @@ impl<'a> Restoring<'a> {
         reader: Arc<Reader>,
         runtime: Handle,
         request: RestoreRequest,
+        present: Option<Chunks>,
         progress: &'a Progress,
     ) -> Result<Self> {
         let RestoreRequest {
@@ -135,6 +147,7 @@ impl<'a> Restoring<'a> {
             root,
             path,
             target,
+            present,
             progress,
             outside: HashMap::new(),
             open: Vec::new(),
@@ -143,8 +156,11 @@ impl<'a> Restoring<'a> {
     }
 
     fn run(mut self) -> Result<DataSummary> {
-        let reader = Arc::clone(&self.reader);
-        let mut cursor = Cursor::within(reader, self.root, self.path.clone());
+        if self.present.is_some() {
+            self.make_way()?;
+        }
+        self.progress.begin_to_write();
+        let mut cursor = self.cursor();
         let mut window = Vec::new();
         while let Some(leaf) = self.runtime.block_on(cursor.next_leaf())? {
             for mut entry in leaf.entries {
@@ -164,6 +180,55 @@ impl<'a> Restoring<'a> {
         }
         self.finish_directories();
         Ok(self.summary)
+    }
+
+    fn cursor(&self) -> Cursor {
+        Cursor::within(Arc::clone(&self.reader), self.root, self.path.clone())
+    }
+
+    /// Removes what the snapshot does not hold, once it is known that this can be read to its
+    /// end, and names nothing that the repository does not have.
+    fn make_way(&self) -> Result<()> {
+        self.each(|entry| self.is_whole(entry))?;
+        self.progress.begin_to_write();
+        let mut clearing = Clearing::new(&self.target, self.progress);
+        self.each(|entry| {
+            let path = entry.path.below(&self.path);
+            clearing.keep(&path, entry.kind == Kind::Directory);
+            Ok(())
+        })?;
+        clearing.finish();
+        Ok(())
+    }
+
+    fn each(&self, mut look: impl FnMut(&Entry) -> Result<()>) -> Result<()> {
+        let mut cursor = self.cursor();
+        while let Some(leaf) = self.runtime.block_on(cursor.next_leaf())? {
+            leaf.entries.iter().try_for_each(&mut look)?;
+        }
+        Ok(())
+    }
+
+    fn is_whole(&self, entry: &Entry) -> Result<()> {
+        let Kind::File { content, .. } = &entry.kind else {
+            return Ok(());
+        };
+        let extents = match content {
+            Content::Extents(extents) => &extents[..],
+            _ => &[],
+        };
+        let one = match content {
+            Content::Shared { chunk, .. } | Content::Map(chunk) => Some(chunk),
+            _ => None,
+        };
+        let mut chunks = one.into_iter().chain(extents.iter().map(|of| &of.chunk));
+        match chunks.find(|chunk| !self.reader.contains(chunk)) {
+            None => Ok(()),
+            Some(chunk) => Err(Error::Damaged {
+                chunk: *chunk,
+                what: Malformed("the repository does not have it; nothing was changed"),
+            }),
+        }
     }
 
     /// A hard link to what is not restored is restored in its place, and further ones
@@ -274,13 +339,19 @@ impl<'a> Restoring<'a> {
         let mut composed = Vec::new();
         let mut pieces: HashMap<ChunkId, Vec<Piece>> = HashMap::new();
         let mut maps = Vec::new();
-        for entry in entries {
+        let present = self.present(entries)?;
+        for (at, entry) in entries.iter().enumerate() {
             let Kind::File { size, content } = &entry.kind else {
                 continue;
             };
             if self.target.is_there(entry, &mut nearby) {
                 self.progress.entry();
                 self.progress.unchanged(*size);
+                continue;
+            }
+            if present.contains(&at) {
+                self.progress.unchanged(*size);
+                self.done(&entry.path, self.finish_file(entry, &mut nearby));
                 continue;
             }
             match content {
@@ -304,6 +375,56 @@ impl<'a> Restoring<'a> {
             self.mapped_file(entry, root)?;
         }
         Ok(())
+    }
+
+    /// The numbers of the files whose bytes are there already: each was read.
+    fn present(&self, entries: &[Entry]) -> Result<HashSet<usize>> {
+        let Some(chunks) = &self.present else {
+            return Ok(HashSet::new());
+        };
+        let (next, found) = (AtomicUsize::new(0), Mutex::new(HashSet::new()));
+        let look = || {
+            let mut nearby = Nearby::default();
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(entry) = entries.get(at) else {
+                    return Ok(());
+                };
+                if self.is_present(chunks, entry, &mut nearby)? {
+                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    found.insert(at);
+                }
+            }
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads()).map(|_| scope.spawn(look)).collect();
+            workers.into_iter().try_for_each(|worker| {
+                let lost = Error::Internal("a thread of the restore ended early");
+                worker.join().unwrap_or(Err(lost))
+            })
+        })?;
+        Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn is_present(&self, chunks: &Chunks, entry: &Entry, nearby: &mut Nearby) -> Result<bool> {
+        let Kind::File { size, content } = &entry.kind else {
+            return Ok(false);
+        };
+        let seems = self.target.seems_there(entry, nearby);
+        let Ok(true) = seems else {
+            return Ok(false);
+        };
+        match self.target.read_file(&entry.path, nearby) {
+            Ok(file) => chunks.are_in(&file, *size, content),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Gives a file whose bytes are there everything else that it has.
+    fn finish_file(&self, entry: &Entry, nearby: &mut Nearby) -> io::Result<()> {
+        let pairs = self.attributes(&entry.meta)?;
+        let opened = self.target.open_file(&entry.path, nearby)?;
+        self.target.finish(&opened, &entry.meta, &pairs)
     }
 
     /// Files that are in one chunk each: whole with one visit.
@@ -393,10 +514,7 @@ impl<'a> Restoring<'a> {
         let finished = match &*failure {
             // Without its time it is not taken for whole.
             Some(what) => Err(io::Error::other(what.clone())),
-            None => self.attributes(&entry.meta).and_then(|pairs| {
-                let opened = self.target.open_file(&entry.path, nearby)?;
-                self.target.finish(&opened, &entry.meta, &pairs)
-            }),
+            None => self.finish_file(entry, nearby),
         };
         self.done(&entry.path, finished);
     }

@@ -36,6 +36,10 @@ pub enum Existing {
     /// What a restore has left that was interrupted: files that are as they should be
     /// stay, everything else that is in the way goes.
     Resume,
+    /// Anything. It goes, unless it is in the snapshot: the place becomes equal to that, but
+    /// for the `lost+found` at its top. A file stays whose bytes were read and found right;
+    /// its time proves nothing. For a whole directory or device.
+    Overwrite,
 }
 
 /// The place to restore to.
@@ -54,6 +58,15 @@ pub(crate) struct Nearby(Option<(Vec<u8>, Arc<OwnedFd>)>);
 
 const NEW_DIRECTORY: Mode = Mode::RWXU;
 const NEW_FILE: Mode = Mode::from_raw_mode(0o600);
+/// What files that are made in a directory inherit.
+const DEFAULT_ACL: &str = "system.posix_acl_default";
+/// What the names of attributes begin with that somebody has given to a file.
+const OF_FILES: [&[u8]; 4] = [
+    b"user.",
+    b"trusted.",
+    b"system.posix_acl_",
+    b"security.capability",
+];
 
 impl Target {
     /// Opens the place for the contents of a directory, and makes it if need be.
@@ -133,15 +146,15 @@ impl Target {
 
     /// Makes a directory that only we may enter until it is finished.
     pub(crate) fn make_directory(&self, path: &TreePath, nearby: &mut Nearby) -> io::Result<()> {
-        if path.as_bytes().is_empty() {
-            return Ok(());
-        }
         let (above, name) = self.locate(path, nearby)?;
+        if path.as_bytes().is_empty() {
+            return self.take_over(&above, name);
+        }
         match rustix::fs::mkdirat(&*above, name, NEW_DIRECTORY) {
-            Err(Errno::EXIST) if self.existing == Existing::Resume => {
+            Err(Errno::EXIST) if self.existing != Existing::Refuse => {
                 let there = disk::stat(&*above, name)?;
                 if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
-                    return Ok(());
+                    return self.take_over(&above, name);
                 }
                 self.make_room(&above, name)?;
                 Ok(rustix::fs::mkdirat(&*above, name, NEW_DIRECTORY)?)
@@ -150,16 +163,44 @@ impl Target {
         }
     }
 
+    /// Lets a directory of somebody else be like a new one: what is made in it must not
+    /// inherit from it, and nobody else may enter.
+    fn take_over(&self, above: &OwnedFd, name: &[u8]) -> io::Result<()> {
+        if self.existing != Existing::Overwrite {
+            return Ok(());
+        }
+        let directory = disk::open_directory(above, name)?;
+        match rustix::fs::fremovexattr(&directory, DEFAULT_ACL) {
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(rustix::fs::fchmod(&directory, NEW_DIRECTORY)?)
+    }
+
     /// Whether a file is there as it should be.
     pub(crate) fn is_there(&self, entry: &Entry, nearby: &mut Nearby) -> bool {
-        let (Existing::Resume, Kind::File { size, .. }) = (self.existing, &entry.kind) else {
-            return false;
-        };
-        let Ok((above, name)) = self.locate(&entry.path, nearby) else {
-            return false;
-        };
         // The time is set last: one who has it is whole.
-        disk::stat(&*above, name).is_ok_and(|there| is_like(&there, *size, entry.meta.modified))
+        self.existing == Existing::Resume
+            && self.seems_there(entry, nearby).is_ok_and(|seems| seems)
+    }
+
+    /// Whether there is a file with this name alone that has the size and the time of the
+    /// entry: its bytes may be those of the entry as well.
+    pub(crate) fn seems_there(&self, entry: &Entry, nearby: &mut Nearby) -> io::Result<bool> {
+        let Kind::File { size, .. } = &entry.kind else {
+            return Ok(false);
+        };
+        let (above, name) = self.locate(&entry.path, nearby)?;
+        let there = disk::stat(&*above, name)?;
+        // Another name of it may be one of another file in the snapshot.
+        let is_alone = self.existing != Existing::Overwrite || there.st_nlink == 1;
+        Ok(is_alone && is_like(&there, *size, entry.meta.modified))
+    }
+
+    /// Opens a file that is there, to read it.
+    pub(crate) fn read_file(&self, path: &TreePath, nearby: &mut Nearby) -> io::Result<File> {
+        let (above, name) = self.locate(path, nearby)?;
+        disk::open_file(&*above, name)
     }
 
     /// Makes an empty file of this size.
@@ -278,6 +319,9 @@ impl Target {
             let (uid, gid) = (Uid::from_raw_unchecked(*uid), Gid::from_raw_unchecked(*gid));
             rustix::fs::fchown(&file, Some(uid), Some(gid))?;
         }
+        if self.existing == Existing::Overwrite {
+            remove_others(&file, pairs)?;
+        }
         for (name, value) in pairs {
             rustix::fs::fsetxattr(&file, &**name, value, XattrFlags::empty())?;
         }
@@ -285,10 +329,10 @@ impl Target {
         Ok(rustix::fs::futimens(&file, &times(*modified))?)
     }
 
-    /// Removes what is in the way, if a restore goes on. A directory with something
+    /// Removes what is in the way, if something may be. A directory with something
     /// in it stays, and is an error.
     fn make_room(&self, above: &OwnedFd, name: &[u8]) -> io::Result<()> {
-        if self.existing != Existing::Resume {
+        if self.existing == Existing::Refuse {
             return Ok(());
         }
         let gone = match rustix::fs::unlinkat(above, name, AtFlags::empty()) {
@@ -300,6 +344,24 @@ impl Target {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Removes the attributes that a file has and should not have. Those that the system gives
+/// to every file stay where it does not let go of them.
+fn remove_others(file: impl AsFd, wanted: &Pairs) -> io::Result<()> {
+    for (name, _) in disk::attributes(&file)? {
+        if wanted.iter().any(|(of, _)| *of == name) {
+            continue;
+        }
+        match rustix::fs::fremovexattr(&file, &*name) {
+            Ok(()) | Err(Errno::NODATA) => {}
+            Err(error) if OF_FILES.iter().any(|of| name.starts_with(of)) => {
+                return Err(error.into());
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn is_like(there: &Stat, size: u64, modified: Time) -> bool {

@@ -58,10 +58,7 @@ pub async fn verify(
     request: VerifyRequest,
     progress: Arc<Progress>,
 ) -> Result<()> {
-    let chunks = Chunks {
-        reader,
-        runtime: Handle::current(),
-    };
+    let chunks = Chunks::new(reader, Handle::current());
     tokio::task::spawn_blocking(move || compare(chunks, request, &progress))
         .await
         .map_err(|_| LOST)?
@@ -166,12 +163,64 @@ fn forget_cached(file: &File) {
 }
 
 /// Compares bytes with chunks.
-struct Chunks {
+pub(crate) struct Chunks {
     reader: Arc<Reader>,
     runtime: Handle,
+    secrets: Secrets,
 }
 
 impl Chunks {
+    pub(crate) fn new(reader: Arc<Reader>, runtime: Handle) -> Self {
+        Self {
+            secrets: Secrets::derive(&reader.chunk_id(SECRET)),
+            reader,
+            runtime,
+        }
+    }
+
+    /// Whether a file holds the bytes of an entry; no if that cannot be told.
+    ///
+    /// # Errors
+    /// One of the repository after which nothing further can be compared.
+    pub(crate) fn are_in(&self, file: &File, size: u64, content: &Content) -> Result<bool> {
+        forget_cached(file);
+        match self.is_content(file, size, content, &Progress::default()) {
+            Ok(()) => Ok(true),
+            Err(Fault::Ends(error)) => Err(error),
+            Err(Fault::Differs(_) | Fault::Unreadable(_)) => Ok(false),
+        }
+    }
+
+    fn is_content(
+        &self,
+        file: &File,
+        size: u64,
+        content: &Content,
+        progress: &Progress,
+    ) -> Result<(), Fault> {
+        let mut end = 0;
+        match content {
+            Content::Nothing => {}
+            Content::Shared { hash, .. } => {
+                let bytes = read(file, 0, size)?;
+                check(
+                    self.secrets.content(&bytes) == *hash,
+                    "its bytes are others",
+                )?;
+                end = size;
+            }
+            Content::Extents(extents) => {
+                for part in placed(extents) {
+                    self.part(file, &part, &mut end)?;
+                }
+            }
+            Content::Map(root) => return self.mapped(file, Some(*root), size, progress),
+        }
+        zeros(file, end, size)?;
+        progress.bytes(size);
+        Ok(())
+    }
+
     fn mapped(
         &self,
         file: &File,
@@ -236,7 +285,6 @@ fn zeros(file: &File, begin: u64, end: u64) -> Result<(), Fault> {
 /// A tree on disk, and the one in the snapshot.
 struct Tree<'a> {
     chunks: Chunks,
-    secrets: Secrets,
     root: ChunkId,
     path: TreePath,
     target: Target,
@@ -264,7 +312,6 @@ impl<'a> Tree<'a> {
             rustix::fs::syncfs(&opened).map_err(|error| failed("write to")(error.into()))?;
         }
         Ok(Self {
-            secrets: Secrets::derive(&chunks.reader.chunk_id(SECRET)),
             chunks,
             root,
             path,
@@ -351,33 +398,7 @@ impl<'a> Tree<'a> {
         };
         let file = disk::open_file(&*above, name)?;
         forget_cached(&file);
-        self.is_content(&file, *size, content)
-    }
-
-    fn is_content(&self, file: &File, size: u64, content: &Content) -> Result<(), Fault> {
-        let mut end = 0;
-        match content {
-            Content::Nothing => {}
-            Content::Shared { hash, .. } => {
-                let bytes = read(file, 0, size)?;
-                check(
-                    self.secrets.content(&bytes) == *hash,
-                    "its bytes are others",
-                )?;
-                end = size;
-            }
-            Content::Extents(extents) => {
-                for part in placed(extents) {
-                    self.chunks.part(file, &part, &mut end)?;
-                }
-            }
-            Content::Map(root) => {
-                return self.chunks.mapped(file, Some(*root), size, self.progress);
-            }
-        }
-        zeros(file, end, size)?;
-        self.progress.bytes(size);
-        Ok(())
+        self.chunks.is_content(&file, *size, content, self.progress)
     }
 }
 

@@ -80,6 +80,7 @@ fn renamed(from: &str, to: &str) -> RestoreSpec {
         transforms: Vec::new(),
         existing: lifebuoy_api::ExistingRules::default(),
         volumes: lifebuoy_api::RestoreVolumePolicy::Empty,
+        existing_volumes: lifebuoy_api::ExistingVolumes::Keep,
         rerun: None,
         ttl_seconds_after_finished: None,
         cancel: false,

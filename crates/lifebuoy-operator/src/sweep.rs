@@ -33,6 +33,11 @@ pub(crate) async fn run(context: Arc<Context>, stop: CancellationToken) {
 }
 
 async fn sweep(context: &Context) -> Result<(), Error> {
+    if context.config.mode.restores()
+        && let Err(error) = volume_restore::sweep(context).await
+    {
+        tracing::warn!(%error, "what is held for requests that are over cannot be looked for");
+    }
     let found = owners(context).await?;
     if found.is_empty() {
         return Ok(());

@@ -106,6 +106,7 @@ fn restore_spec(request: &RestoreRequest) -> Result<RestoreSpec, Error> {
             transforms: Vec::new(),
             existing: Default::default(),
             volumes: Default::default(),
+            existing_volumes: Default::default(),
             rerun: None,
             ttl_seconds_after_finished: None,
             cancel: false,
@@ -139,6 +140,9 @@ fn restore_spec(request: &RestoreRequest) -> Result<RestoreSpec, Error> {
     }
     if let Some(volumes) = request.volumes {
         spec.volumes = volumes.into();
+    }
+    if let Some(existing_volumes) = request.existing_volumes {
+        spec.existing_volumes = existing_volumes.into();
     }
     Ok(spec)
 }

@@ -17,7 +17,7 @@ use lifebuoy_data::What;
 use lifebuoy_engine::volumes::{
     MoverEnd, MoverProgress, MoverReport, MoverTask, RepositoryAccess, SavedRoot, Work, settle,
 };
-use lifebuoy_repo::{Limits, SessionId};
+use lifebuoy_repo::{ChunkId, Limits, SessionId};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 const SOON: Duration = Duration::from_secs(60);
@@ -182,6 +182,54 @@ fn a_volume_comes_back_without_what_the_file_system_keeps_for_itself() -> Result
     let again = place.done(&restore, "to")?;
     ensure!((again.problems, again.unchanged) == (0, 4), "{again:?}");
     ensure!(fs::read(place.at("to/a"))? == vec![7; 300_000]);
+    Ok(())
+}
+
+#[test]
+fn a_volume_is_overwritten_but_for_what_the_file_system_keeps_for_itself() -> Result<()> {
+    let place = Place::new()?;
+    make(&place.at("from"))?;
+    let report = place.done(&place.save(What::Files, 1, None), "from")?;
+    fs::create_dir_all(place.at("to/a/theirs"))?;
+    fs::create_dir_all(place.at("to/lost+found"))?;
+    fs::write(place.at("to/lost+found/#7"), "found")?;
+    fs::write(place.at("to/deep"), "a file")?;
+    fs::write(place.at("to/new"), "not saved")?;
+    let overwrite = place.task(Work::Overwrite {
+        what: What::Files,
+        saved: saved(&report)?,
+    });
+    for unchanged in [0, 300_004] {
+        let back = place.done(&overwrite, "to")?;
+        ensure!((back.problems, back.bytes) == (0, 300_004), "{back:?}");
+        ensure!(back.unchanged == unchanged, "{back:?}");
+    }
+    ensure!(fs::read(place.at("to/a"))? == vec![7; 300_000]);
+    ensure!(fs::read(place.at("to/deep/lost+found/mine"))? == b"mine");
+    ensure!(fs::read(place.at("to/lost+found/#7"))? == b"found");
+    ensure!(!place.at("to/new").exists());
+    Ok(())
+}
+
+#[test]
+fn a_volume_that_was_not_touched_is_said_to_be_so() -> Result<()> {
+    let place = Place::new()?;
+    make(&place.at("from"))?;
+    let report = place.done(&place.save(What::Files, 1, None), "from")?;
+    let nothing = SavedRoot {
+        root: ChunkId::from_bytes([9; 32]),
+        ..saved(&report)?
+    };
+    let overwrite = place.task(Work::Overwrite {
+        what: What::Files,
+        saved: nothing,
+    });
+    fs::create_dir_all(place.at("to"))?;
+    fs::write(place.at("to/mine"), "stays")?;
+    let output = place.start(&overwrite, "to")?.wait_with_output()?;
+    let end = place.end(&output)?;
+    ensure!(matches!(end, MoverEnd::Untouched { .. }), "{end:?}");
+    ensure!(fs::read(place.at("to/mine"))? == b"stays");
     Ok(())
 }
 

@@ -6,6 +6,7 @@
     reason = "a story says its seed, and how much there was to compare"
 )]
 
+mod a_damaged_volume_is_restored_in_place;
 mod a_database_moves_to_another_cluster;
 mod a_kept_snapshot_brings_a_volume_back;
 mod a_killed_volume_backup_ends_truthfully;

@@ -6,6 +6,7 @@ mod collect;
 mod devices;
 mod incremental;
 mod oddities;
+mod overwrite;
 mod parts;
 mod struck;
 mod support;

@@ -4,6 +4,7 @@
 mod collisions;
 mod existence;
 mod ordering;
+mod overwrite;
 mod owners;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -27,14 +28,35 @@ const MAX_COLLISION_PROBLEMS: usize = 20;
 
 impl Survey {
     /// Decides what happens to every object.
-    pub fn decide(self, rules: &Rules, target: &Target) -> Plan {
+    pub fn decide(mut self, rules: &Rules, target: &Target) -> Plan {
         let mut deciding = Deciding::new(&self, rules, target);
         let actions = deciding.actions();
         let mut problems = self.problems.clone();
         problems.append(&mut deciding.problems());
         let choices = deciding.choices;
         let links = owners::link(&self, &actions);
+        self.note_overwritten(&actions, target);
         self.assemble(&choices, actions, links, problems)
+    }
+
+    /// Of a claim whose volume is overwritten, nothing matters that was found out about
+    /// making it anew.
+    fn note_overwritten(&mut self, actions: &[Action], target: &Target) {
+        for (at, _) in actions
+            .iter()
+            .enumerate()
+            .filter(|(_, action)| **action == Action::Overwrite)
+        {
+            let candidate = &self.candidates[at];
+            let t = &self.types[candidate.kind as usize];
+            let Some(record) = overwrite::record(self, t, candidate) else {
+                continue;
+            };
+            let fills = record.saved.bytes();
+            let notes = vec![overwrite::note(target, candidate, record)];
+            let candidate = &mut self.candidates[at];
+            (candidate.fills, candidate.notes) = (Some(fills), notes);
+        }
     }
 
     fn assemble(
@@ -139,7 +161,7 @@ fn reorder<T>(items: &mut [T], mut position: Vec<u32>) {
 fn data_stays_away(fills: Option<u64>, action: &Action) -> Option<Box<str>> {
     let bytes = fills.filter(|_| matches!(action, Action::SkipExisting | Action::Merge))?;
     let text = format!(
-        "it exists, and what is on its volume stays: the saved data ({}) is not restored; delete the claim first, or map its namespace to another one",
+        "it exists, and what is on its volume stays: the saved data ({}) is not restored; say `existingVolumes: Overwrite`, delete the claim first, or map its namespace to another one",
         Size(bytes)
     );
     Some(text.into())
@@ -168,7 +190,7 @@ struct Deciding<'a> {
     open: BTreeSet<String>,
     /// Claims that are withheld, by their target keys.
     withheld: Claims,
-    /// Claims that cannot hold their data.
+    /// Claims that do not get their data.
     unfit: Claims,
     refused_types: BTreeMap<usize, u64>,
 }
@@ -207,7 +229,9 @@ impl<'a> Deciding<'a> {
                 let action = self.action(at, candidate);
                 match &action {
                     Action::Withhold { .. } => self.withheld.insert(&candidate.target),
-                    Action::Refuse { reason, .. } if *reason == Reason::VolumeDoesNotFit => {
+                    Action::Refuse { reason, .. }
+                        if *reason == Reason::VolumeDoesNotFit || self.rules.overwrites =>
+                    {
                         self.unfit.insert(&candidate.target);
                     }
                     _ => {}
@@ -256,6 +280,11 @@ impl<'a> Deciding<'a> {
             return action;
         }
         if let Some(action) = self.in_namespace(t, &candidate.target) {
+            return action;
+        }
+        if self.rules.overwrites
+            && let Some(action) = overwrite::action(self.survey, self.target, t, candidate)
+        {
             return action;
         }
         if let Some(action) = existence::action(self.target, t, candidate) {
@@ -318,7 +347,7 @@ impl<'a> Deciding<'a> {
             )
         } else {
             let claim = self.unfit.mounted(namespace, mounts)?;
-            format!("it mounts the claim `{claim}`, which cannot hold its data and is refused")
+            format!("it mounts the claim `{claim}`, which does not get its data and is refused")
         };
         Some(Action::Withhold {
             reason: Reason::Withheld,

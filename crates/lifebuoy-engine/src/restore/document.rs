@@ -255,6 +255,7 @@ fn action(word: &str, reason: &str, message: Box<str>) -> Result<Action, Error> 
         "merge" => Action::Merge,
         "replace" => Action::Replace,
         "skip" => Action::SkipExisting,
+        "overwrite" => Action::Overwrite,
         "resume" => Action::Resume,
         "withhold" => Action::Withhold {
             reason: reason()?,

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::Key;
 use crate::archive::TypeId;
 use crate::discovery::ServedType;
+use crate::volumes::VolumeMode;
 
 /// What has to be known of the target before a plan can be made.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +15,8 @@ pub struct Wanted {
     pub types: Vec<WantedType>,
     /// The namespaces that would be written to.
     pub namespaces: BTreeSet<String>,
+    /// Claims whose volumes are overwritten if they exist.
+    pub claims: BTreeSet<Key>,
 }
 
 /// The keys of one type that would be written.
@@ -64,6 +67,8 @@ pub struct Target {
     pub namespaces: BTreeMap<String, NamespacePhase>,
     /// The names of the storage classes. `None` when they could not be listed.
     pub storage_classes: Option<BTreeSet<String>>,
+    /// What the wanted claims are like that exist.
+    pub claims: HashMap<Key, ExistingClaim>,
 }
 
 /// The wanted objects that exist in the target, by type and key.
@@ -103,6 +108,22 @@ impl ExistingObjects {
 pub struct Existing {
     /// Whether it carries the stamp of this very restore.
     pub ours: bool,
+}
+
+/// A PersistentVolumeClaim of the target, as far as it matters to whoever wants to write to
+/// its volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExistingClaim {
+    /// The volume that it is bound to, if it is.
+    pub volume: Option<String>,
+    /// Whether it is being deleted.
+    pub terminating: bool,
+    /// Whether it belongs to a pod, and goes with it.
+    pub of_pod: bool,
+    /// What pods see of the volume.
+    pub mode: VolumeMode,
+    /// How large the volume is, in bytes, if it says so.
+    pub capacity_bytes: Option<u64>,
 }
 
 /// Where a namespace is in its life.

@@ -40,8 +40,11 @@ pub mod target;
 mod transform;
 mod versions;
 
-pub use facts::{Existing, ExistingObjects, NamespacePhase, Target, Wanted, WantedType};
+pub use facts::{
+    Existing, ExistingClaim, ExistingObjects, NamespacePhase, Target, Wanted, WantedType,
+};
 pub use key::{Interner, Key};
+pub use mounts::Mounts;
 pub use plan::{Action, Entry, LeftOut, Plan, PlanDigest, PlanSummary, PlannedType};
 pub use prepare::{Context, Draft, OwnerRef, Prepared, prepare};
 pub use rules::Rules;

@@ -1,5 +1,5 @@
 //! Which claims workloads mount, so that a workload is withheld together with
-//! a claim. Pure.
+//! a claim, or held while the volume of one is overwritten. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -12,7 +12,7 @@ use super::map::{pod_templates_of, visit};
 
 /// The claims that one workload mounts, by name in its own namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Mounts {
+pub struct Mounts {
     /// Claims by name.
     claims: Vec<Box<str>>,
     /// What the names of a StatefulSet's own claims begin with; a number follows.
@@ -21,7 +21,8 @@ pub(crate) struct Mounts {
 
 impl Mounts {
     /// What an object mounts; `None` when nothing.
-    pub(crate) fn read(group: &str, kind: &str, body: &Value) -> Option<Self> {
+    #[must_use]
+    pub fn read(group: &str, kind: &str, body: &Value) -> Option<Self> {
         let mut mounts = Self::default();
         for template in pod_templates_of(group, kind) {
             let path = if template.is_empty() {
@@ -47,6 +48,14 @@ impl Mounts {
         (mounts != Self::default()).then_some(mounts)
     }
 
+    /// Whether it mounts this claim of its namespace.
+    #[must_use]
+    pub fn contains(&self, claim: &str) -> bool {
+        let is_of = |prefix: &str| claim.strip_prefix(prefix).is_some_and(is_number);
+        let by_name = self.claims.iter().any(|name| **name == *claim);
+        by_name || self.prefixes.iter().any(|prefix| is_of(prefix))
+    }
+
     /// The first of these claims of the workload's namespace that it mounts.
     pub(crate) fn first_of<'a>(&self, claims: &'a BTreeSet<Arc<str>>) -> Option<&'a str> {
         let by_name = self.claims.iter().find_map(|name| claims.get(&**name));
@@ -55,14 +64,15 @@ impl Mounts {
                 claims
                     .range::<str, _>((Bound::Included(&**prefix), Bound::Unbounded))
                     .take_while(|claim| claim.starts_with(&**prefix))
-                    .find(|claim| {
-                        let number = &claim[prefix.len()..];
-                        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-                    })
+                    .find(|claim| is_number(&claim[prefix.len()..]))
             })
         };
         by_name.or_else(by_prefix).map(|claim| &**claim)
     }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Claims by namespace.
@@ -75,6 +85,10 @@ impl Claims {
             .entry(Arc::clone(&key.namespace))
             .or_default()
             .insert(Arc::clone(&key.name));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The first of them that a workload in this namespace mounts.
@@ -97,9 +111,11 @@ mod tests {
         }});
         let mounts = Mounts::read("apps", "StatefulSet", &body).unwrap();
         let mounted = |name: &str| {
+            let by_name = mounts.contains(name).then_some(name);
             let mut claims = Claims::default();
             claims.insert(&Key::new("shop", name));
-            claims.mounted("shop", &mounts).map(str::to_owned)
+            assert_eq!(claims.mounted("shop", &mounts), by_name);
+            by_name.map(str::to_owned)
         };
         assert_eq!(mounted("logs").as_deref(), Some("logs"));
         assert_eq!(mounted("data-db-12").as_deref(), Some("data-db-12"));

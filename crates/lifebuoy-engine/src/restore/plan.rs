@@ -116,6 +116,9 @@ pub enum Action {
     Replace,
     /// It exists, and is left alone.
     SkipExisting,
+    /// It is a claim that exists and is left alone; everything on its volume is replaced by
+    /// the saved data.
+    Overwrite,
     /// This very restore created it before it was interrupted.
     Resume,
     /// It is withheld, although it could be restored.
@@ -143,6 +146,7 @@ impl Action {
             Self::Merge => "merge",
             Self::Replace => "replace",
             Self::SkipExisting => "skip",
+            Self::Overwrite => "overwrite",
             Self::Resume => "resume",
             Self::Withhold { .. } => "withhold",
             Self::Refuse { .. } => "refuse",
@@ -204,6 +208,8 @@ pub struct PlanSummary {
     pub replace: u64,
     /// Existing objects to be left alone.
     pub skip: u64,
+    /// Existing claims whose volumes are to be overwritten.
+    pub overwrite: u64,
     /// Created by this restore already.
     pub resume: u64,
     /// Withheld.
@@ -216,6 +222,8 @@ pub struct PlanSummary {
     pub volumes: u64,
     /// How many bytes that is.
     pub volume_bytes: u64,
+    /// How many bytes volumes are overwritten with.
+    pub overwrite_bytes: u64,
 }
 
 impl Plan {
@@ -278,6 +286,13 @@ impl Plan {
         })
     }
 
+    /// The claims that exist, and whose volumes are overwritten with saved data.
+    pub fn overwritten(&self) -> impl Iterator<Item = (&Entry, u64)> {
+        let of = |entry: &&Entry| entry.action == Action::Overwrite;
+        let entries = self.entries.iter().filter(of);
+        entries.filter_map(|entry| Some((entry, entry.fills?)))
+    }
+
     /// The claims that are filled, or would be if one that exists had gone meanwhile:
     /// somebody must be there when they ask for their data.
     pub fn asking(&self) -> impl Iterator<Item = (&Entry, u64)> {
@@ -318,12 +333,15 @@ impl Plan {
             summary.volumes += 1;
             summary.volume_bytes = summary.volume_bytes.saturating_add(bytes);
         }
+        let overwritten = self.overwritten().map(|(_, bytes)| bytes);
+        summary.overwrite_bytes = overwritten.fold(0, u64::saturating_add);
         for entry in &self.entries {
             *match entry.action {
                 Action::Create => &mut summary.create,
                 Action::Merge => &mut summary.merge,
                 Action::Replace => &mut summary.replace,
                 Action::SkipExisting => &mut summary.skip,
+                Action::Overwrite => &mut summary.overwrite,
                 Action::Resume => &mut summary.resume,
                 Action::Withhold { .. } => &mut summary.withhold,
                 Action::Refuse { .. } => &mut summary.refuse,

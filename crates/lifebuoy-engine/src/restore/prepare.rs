@@ -54,7 +54,7 @@ impl Context {
     }
 
     /// What was saved of the claim, if it is one.
-    fn data_of(&self, t: &TypeRecord, key: &ObjectKey) -> Option<&VolumeRecord> {
+    pub(crate) fn data_of(&self, t: &TypeRecord, key: &ObjectKey) -> Option<&VolumeRecord> {
         is_claim(t).then(|| self.saved.get(key)).flatten()
     }
 

@@ -88,6 +88,7 @@ pub fn is_failure(reason: Reason) -> bool {
             | Reason::Merged
             | Reason::Replaced
             | Reason::SkippedExisting
+            | Reason::Overwritten
             | Reason::Withheld
             | Reason::VolumeDataNotSaved
             | Reason::Cancelled
@@ -100,7 +101,11 @@ pub fn is_failure(reason: Reason) -> bool {
 pub fn is_there(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::Created | Reason::Merged | Reason::Replaced | Reason::SkippedExisting
+        Reason::Created
+            | Reason::Merged
+            | Reason::Replaced
+            | Reason::SkippedExisting
+            | Reason::Overwritten
     )
 }
 

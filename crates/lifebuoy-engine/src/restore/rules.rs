@@ -1,7 +1,9 @@
 //! The rules of a restore, parsed once. What a schema cannot say no to is
 //! refused here, with the exact path of the field and the way out.
 
-use lifebuoy_api::{ExistingPolicy, ExistingRules, Mapping, RestoreSpec, RestoreVolumePolicy};
+use lifebuoy_api::{
+    ExistingPolicy, ExistingRules, ExistingVolumes, Mapping, RestoreSpec, RestoreVolumePolicy,
+};
 use serde_json::Value;
 
 use super::map::Mapper;
@@ -20,6 +22,8 @@ pub struct Rules {
     pub(crate) volumes: RestoreVolumePolicy,
     /// Whether claims whose data was saved are filled with it.
     pub(crate) fills: bool,
+    /// Whether the volumes of claims that exist are overwritten with it.
+    pub(crate) overwrites: bool,
     existing: ExistingPolicy,
     overrides: Vec<(Matcher, ExistingPolicy)>,
 }
@@ -44,6 +48,8 @@ impl Rules {
                 .collect::<Result<_, _>>()?,
             volumes: spec.volumes,
             fills: spec.volumes != RestoreVolumePolicy::Skip,
+            overwrites: spec.volumes != RestoreVolumePolicy::Skip
+                && spec.existing_volumes == ExistingVolumes::Overwrite,
             existing: spec.existing.policy,
             overrides: parse_overrides(&spec.existing)?,
         })
@@ -54,6 +60,7 @@ impl Rules {
     pub fn without_filling(self) -> Self {
         Self {
             fills: false,
+            overwrites: false,
             ..self
         }
     }

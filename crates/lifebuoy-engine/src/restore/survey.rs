@@ -51,6 +51,8 @@ pub struct Survey {
     /// Types are selected by name, and not Namespaces: only those that
     /// something is restored into come along.
     namespaces_on_demand: bool,
+    /// Volumes of claims that exist are overwritten.
+    overwrites: bool,
     interner: Interner,
 }
 
@@ -184,6 +186,7 @@ impl Survey {
             serving: Serving::default(),
             needs: partial.then(Needs::default),
             namespaces_on_demand: !selector.resource("", "namespaces"),
+            overwrites: rules.overwrites,
             interner: Interner::default(),
         }
     }
@@ -420,6 +423,10 @@ impl Survey {
                     .insert(candidate.target.namespace.to_string());
             } else if is_namespace(t) {
                 wanted.namespaces.insert(candidate.target.name.to_string());
+            }
+            let data = self.context.data_of(t, &candidate.source.to_object_key());
+            if self.overwrites && data.is_some() {
+                wanted.claims.insert(candidate.target.clone());
             }
             of_type
                 .entry(t.id())

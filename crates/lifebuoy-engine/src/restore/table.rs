@@ -33,6 +33,9 @@ impl Plan {
     pub fn table(&self) -> String {
         let mut out = String::new();
         self.write_counts(&mut out);
+        self.write_list(&mut out, "OVERWRITTEN", |entry| {
+            (entry.action == Action::Overwrite).then(|| entry.notes.join("; "))
+        });
         self.write_list(&mut out, "Refused", |entry| match &entry.action {
             Action::Refuse { reason, message } => Some(format!("{reason}: {message}")),
             _ => None,
@@ -44,14 +47,15 @@ impl Plan {
         self.write_data(&mut out);
         self.write_left_out(&mut out);
         self.write_list(&mut out, "Notes", |entry| {
-            (!entry.notes.is_empty()).then(|| entry.notes.join("; "))
+            let said = entry.action == Action::Overwrite;
+            (!said && !entry.notes.is_empty()).then(|| entry.notes.join("; "))
         });
         self.write_problems(&mut out);
         let summary = self.summary();
         line(
             &mut out,
             &format!(
-                "\n{} objects: {} to create, {} to merge, {} to replace, {} to leave alone, {} withheld, {} refused{}",
+                "\n{} objects: {} to create, {} to merge, {} to replace, {} to leave alone, {} withheld, {} refused{}{}",
                 summary.objects,
                 summary.create,
                 summary.merge,
@@ -59,6 +63,10 @@ impl Plan {
                 summary.skip,
                 summary.withhold,
                 summary.refuse,
+                match summary.overwrite {
+                    0 => String::new(),
+                    claims => format!(", {claims} whose volumes are overwritten"),
+                },
                 match summary.resume {
                     0 => String::new(),
                     done => format!(", {done} done already"),
@@ -71,6 +79,13 @@ impl Plan {
             line(
                 &mut out,
                 &format!("{volumes} volumes are filled with {bytes}"),
+            );
+        }
+        if summary.overwrite > 0 {
+            let (volumes, bytes) = (summary.overwrite, Size(summary.overwrite_bytes));
+            line(
+                &mut out,
+                &format!("{volumes} volumes that are there are OVERWRITTEN with {bytes}"),
             );
         }
         line(&mut out, &format!("digest {}", self.digest));

@@ -1,23 +1,27 @@
 //! Looks at the target of a restore: what it serves, which of the wanted objects
 //! exist, its namespaces and storage classes.
 //!
-//! Reads metadata only and keeps wanted keys only, so memory grows with what is
+//! Reads metadata only (but of claims whose volumes are overwritten) and keeps wanted keys only, so memory grows with what is
 //! restored and not with the cluster. What cannot be read is named as such, and
 //! never taken for "nothing there". Changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use lifebuoy_api::bounded;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::apply::{Http, METADATA_LIST, Place, put_escaped};
-use super::{Existing, ExistingObjects, NamespacePhase, Target, Wanted, WantedType};
+use super::apply::{Http, JSON, METADATA_LIST, Place, put_escaped};
+use super::{
+    Existing, ExistingClaim, ExistingObjects, Key, NamespacePhase, Target, Wanted, WantedType,
+};
 use crate::Error;
 use crate::archive::TypeId;
 use crate::discovery::{self, ServedType};
+use crate::volumes::{VolumeMode, bytes_of_quantity};
 
 /// Lists at a time: the API server gives each up to ten seats.
 const LISTS_AT_ONCE: usize = 4;
@@ -98,7 +102,60 @@ pub async fn observe(
     }
     drop(found);
     target.existing = existing;
+    match claims(&http, &wanted.claims).await {
+        Ok(claims) => target.claims = claims,
+        Err(why) => {
+            let id = TypeId::new("", "persistentvolumeclaims");
+            target.unreadable.insert(id, why);
+        }
+    }
     Ok(target)
+}
+
+/// What the claims are like that exist among these.
+async fn claims(
+    http: &Http,
+    wanted: &BTreeSet<Key>,
+) -> Result<HashMap<Key, ExistingClaim>, String> {
+    let namespaces: BTreeSet<&str> = wanted.iter().map(|key| &*key.namespace).collect();
+    let place = Place::new(&TypeId::new("", "persistentvolumeclaims"), "v1", true);
+    let mut found = HashMap::new();
+    for namespace in namespaces {
+        each(
+            http,
+            &place.list(namespace),
+            JSON,
+            |item: PersistentVolumeClaim| {
+                let name = item.metadata.name.as_deref().unwrap_or_default();
+                let key = Key::new(namespace, name);
+                if wanted.contains(&key) {
+                    found.insert(key, existing_claim(&item));
+                }
+            },
+        )
+        .await?;
+    }
+    Ok(found)
+}
+
+fn existing_claim(claim: &PersistentVolumeClaim) -> ExistingClaim {
+    let status = claim.status.as_ref();
+    let spec = claim.spec.as_ref();
+    let is_bound = status.and_then(|status| status.phase.as_deref()) == Some("Bound");
+    let volume = spec.and_then(|spec| spec.volume_name.clone());
+    let owners = claim.metadata.owner_references.iter().flatten();
+    let capacity = status.and_then(|status| status.capacity.as_ref()?.get("storage"));
+    let mode = spec.and_then(|spec| spec.volume_mode.as_deref());
+    ExistingClaim {
+        volume: volume.filter(|volume| is_bound && !volume.is_empty()),
+        terminating: claim.metadata.deletion_timestamp.is_some(),
+        of_pod: owners.into_iter().any(|owner| owner.kind == "Pod"),
+        mode: match mode {
+            Some("Block") => VolumeMode::Block,
+            _ => VolumeMode::Filesystem,
+        },
+        capacity_bytes: capacity.and_then(|capacity| bytes_of_quantity(&capacity.0)),
+    }
 }
 
 /// One list: a type, in one namespace or in all.
@@ -143,13 +200,9 @@ fn lists_of<'a>(
 }
 
 /// The wanted keys that a list holds, and whether each is the restore's own.
-async fn look(
-    http: &Http,
-    list: &List<'_>,
-    restore_uid: &str,
-) -> Result<Vec<(super::Key, bool)>, String> {
+async fn look(http: &Http, list: &List<'_>, restore_uid: &str) -> Result<Vec<(Key, bool)>, String> {
     let mut keys = Vec::new();
-    each(http, &list.path, |item: Item| {
+    each(http, &list.path, METADATA_LIST, |item: Item| {
         let Metadata {
             namespace,
             name,
@@ -166,7 +219,8 @@ async fn look(
 
 async fn namespaces(http: &Http) -> Result<BTreeMap<String, NamespacePhase>, Error> {
     let mut namespaces = BTreeMap::new();
-    each(http, "/api/v1/namespaces", |item: NamespaceItem| {
+    let list = "/api/v1/namespaces";
+    each(http, list, METADATA_LIST, |item: NamespaceItem| {
         let phase = if item.metadata.deletion_timestamp.is_some() {
             NamespacePhase::Terminating
         } else {
@@ -189,7 +243,8 @@ async fn storage_classes(http: &Http) -> Result<Option<BTreeSet<String>>, Error>
         "v1",
         false,
     );
-    let listed = each(http, &place.list(""), |item: Item| {
+    let list = place.list("");
+    let listed = each(http, &list, METADATA_LIST, |item: Item| {
         classes.insert(item.metadata.name);
     })
     .await;
@@ -255,11 +310,12 @@ enum PageError {
     Refused(String),
 }
 
-/// Gives every item of a list, page by page. After a compaction the list begins
+/// Gives every item of a list in this form, page by page. After a compaction the list begins
 /// anew, so an item can come twice.
 async fn each<T: DeserializeOwned>(
     http: &Http,
     path: &str,
+    form: &str,
     mut take: impl FnMut(T),
 ) -> Result<(), String> {
     let mut next = String::new();
@@ -270,7 +326,7 @@ async fn each<T: DeserializeOwned>(
             uri.push_str("&continue=");
             put_escaped(&mut uri, &next);
         }
-        match page::<T>(http, uri).await {
+        match page::<T>(http, uri, form).await {
             Ok(page) => {
                 page.items.into_iter().flatten().for_each(&mut take);
                 next = page.metadata.next;
@@ -292,12 +348,16 @@ async fn each<T: DeserializeOwned>(
     }
 }
 
-async fn page<T: DeserializeOwned>(http: &Http, uri: String) -> Result<Page<T>, PageError> {
+async fn page<T: DeserializeOwned>(
+    http: &Http,
+    uri: String,
+    form: &str,
+) -> Result<Page<T>, PageError> {
     let mut pause = PAUSE;
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let (message, after) = match http.read(uri.clone(), METADATA_LIST).await {
+        let (message, after) = match http.read(uri.clone(), form).await {
             Ok(answer) if answer.code == 200 => {
                 return serde_json::from_slice(&answer.body).map_err(|error| {
                     PageError::Refused(format!("the answer is no list: {error}"))
@@ -325,7 +385,6 @@ async fn page<T: DeserializeOwned>(http: &Http, uri: String) -> Result<Page<T>, 
 
 #[cfg(test)]
 mod tests {
-    use super::super::Key;
     use super::*;
 
     fn served(namespaced: bool) -> ServedType {

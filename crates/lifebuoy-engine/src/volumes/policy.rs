@@ -32,6 +32,8 @@ pub struct Volume {
     pub capacity_bytes: u64,
     /// Whether a running pod has it mounted.
     pub mounted: bool,
+    /// Whether a restore has begun to overwrite it and has not ended.
+    pub half_written: bool,
 }
 
 /// A VolumeSnapshotClass.
@@ -151,6 +153,9 @@ impl Policies {
     pub fn decide(&self, volume: &Volume, classes: &[SnapshotClass]) -> Decision {
         let matching = self.rules.iter().position(|rule| rule.matches(volume));
         let Some(at) = matching else {
+            if volume.half_written {
+                return half_written();
+            }
             return by_default(volume, classes);
         };
         let rule = &self.rules[at];
@@ -158,10 +163,20 @@ impl Policies {
         let named = rule.snapshot_class.as_deref();
         match rule.way {
             VolumeWay::Skip => Decision::Skip { reason },
+            _ if volume.half_written => half_written(),
             VolumeWay::FileSystem => by_file_system(volume, reason),
             VolumeWay::Move => by_snapshot(volume, classes, named, reason, to_move),
             VolumeWay::Snapshot => by_snapshot(volume, classes, named, reason, to_keep),
         }
+    }
+}
+
+/// A point must not hold what nobody ever had.
+fn half_written() -> Decision {
+    Decision::Impossible {
+        reason:
+            "a restore has begun to overwrite it and has not ended: it is saved when it is whole"
+                .to_owned(),
     }
 }
 
@@ -303,6 +318,7 @@ mod tests {
             access_modes: vec!["ReadWriteOnce".to_owned()],
             capacity_bytes: 1 << 30,
             mounted: true,
+            half_written: false,
         };
         change(&mut volume);
         volume
@@ -352,6 +368,20 @@ mod tests {
         let block = volume(|v| v.mode = VolumeMode::Block);
         assert!(decided(&[], &block, &[]).starts_with("Impossible"));
         assert!(decided(&[], &block, &one).starts_with("Move"));
+    }
+
+    #[test]
+    fn what_is_half_written_is_not_saved() {
+        let one = [class("snap", false)];
+        let v = volume(|v| v.half_written = true);
+        assert!(decided(&[], &v, &one).starts_with("Impossible: a restore has begun"));
+        for (way, begins) in [
+            (VolumeWay::Move, "Impossible: a restore has begun"),
+            (VolumeWay::FileSystem, "Impossible: a restore has begun"),
+            (VolumeWay::Skip, "Skip"),
+        ] {
+            assert!(decided(&[rule(way, |_| {})], &v, &one).starts_with(begins));
+        }
     }
 
     #[test]

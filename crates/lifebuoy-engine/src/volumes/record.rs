@@ -30,6 +30,19 @@ pub struct VolumeRecord {
     pub reason: String,
 }
 
+impl VolumeRecord {
+    /// How large a volume has to be for the data, in bytes. The sizes of files with holes may
+    /// say more than a volume had that held them.
+    #[must_use]
+    pub fn needs_bytes(&self) -> u64 {
+        let bytes = self.saved.bytes();
+        match self.capacity_bytes {
+            0 => bytes,
+            capacity => bytes.min(capacity),
+        }
+    }
+}
+
 /// What pods see of a volume.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VolumeMode {

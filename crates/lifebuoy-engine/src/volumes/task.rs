@@ -73,6 +73,14 @@ pub enum Work {
         /// The snapshot.
         saved: SavedRoot,
     },
+    /// Makes a volume on which there is something equal to a snapshot, and compares it. A work
+    /// of its own: a mover that does not know it must not merely add to what is there.
+    Overwrite {
+        /// What the volume is.
+        what: What,
+        /// The snapshot.
+        saved: SavedRoot,
+    },
 }
 
 /// A snapshot of a volume. All that is needed to read it is its root.
@@ -123,6 +131,13 @@ pub enum MoverEnd {
         /// Whether the same may pass a little later, under another session.
         again: bool,
     },
+    /// It was to overwrite a volume, and did not touch it.
+    Untouched {
+        /// Why, in one sentence for a person.
+        message: String,
+        /// Whether the same may pass a little later.
+        again: bool,
+    },
 }
 
 /// How far a mover is.
@@ -163,7 +178,7 @@ impl MoverTask {
     pub fn session(&self) -> Option<SessionId> {
         match &self.work {
             Work::Save { session, .. } => Some(*session),
-            Work::Restore { .. } => None,
+            Work::Restore { .. } | Work::Overwrite { .. } => None,
         }
     }
 
@@ -190,7 +205,9 @@ impl MoverEnd {
                     *example = bounded(example, EXAMPLE_BYTES_MAX);
                 }
             }
-            Self::Failed { message, .. } => *message = bounded(message, MESSAGE_BYTES_MAX),
+            Self::Failed { message, .. } | Self::Untouched { message, .. } => {
+                *message = bounded(message, MESSAGE_BYTES_MAX);
+            }
         }
         loop {
             // Every field has a JSON form.
@@ -205,7 +222,9 @@ impl MoverEnd {
                         return text;
                     }
                 }
-                Self::Failed { message, .. } => *message = bounded(message, message.len() / 2),
+                Self::Failed { message, .. } | Self::Untouched { message, .. } => {
+                    *message = bounded(message, message.len() / 2);
+                }
             }
         }
     }
@@ -278,6 +297,13 @@ mod tests {
     fn a_task_is_read_as_it_was_written_and_prints_no_secret() {
         for work in [
             save(),
+            Work::Overwrite {
+                what: What::Files,
+                saved: SavedRoot {
+                    session: SessionId::from_bytes([2; 16]),
+                    root: ChunkId::from_bytes([3; 32]),
+                },
+            },
             Work::Restore {
                 what: What::Device,
                 saved: SavedRoot {

@@ -14,6 +14,9 @@ pub(crate) enum MoverError {
     /// It did not do it, however often it was tried.
     #[error("{0}")]
     Failed(String),
+    /// It was to overwrite a volume, and no try has touched it.
+    #[error("{0}")]
+    Untouched(String),
     /// Its pods do not go.
     #[error("the pod `{pod}` of the mover is still there after {} s", waited.as_secs())]
     StillThere {

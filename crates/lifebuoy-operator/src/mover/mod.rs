@@ -138,18 +138,26 @@ impl<T: Fn(u32) -> MoverTask + Sync> Running<'_, T> {
         // Nobody closes it.
         let _place = place.map_err(|_| MoverError::Cancelled)?;
         let mut attempt = 1;
+        let mut untouched = true;
         loop {
             let (task, end) = self.attempt(attempt).await?;
             let (message, again) = match end {
                 MoverEnd::Done(report) => return Ok(report),
-                MoverEnd::Failed { message, again } => (message, again),
+                MoverEnd::Failed { message, again } => {
+                    untouched = false;
+                    (message, again)
+                }
+                MoverEnd::Untouched { message, again } => (message, again),
             };
             if let Some(report) = settled(&task).await {
                 tracing::info!(mover = self.job.base, "it had committed all the same");
                 return Ok(report);
             }
             let Some(wait) = next_try(attempt, again) else {
-                return Err(MoverError::Failed(message));
+                return Err(match untouched {
+                    true => MoverError::Untouched(message),
+                    false => MoverError::Failed(message),
+                });
             };
             tracing::warn!(
                 mover = self.job.base,

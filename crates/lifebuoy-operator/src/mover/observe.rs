@@ -86,7 +86,7 @@ impl Objects<'_> {
 
     /// Keeps what one that said nothing has logged: its pod goes.
     pub(super) async fn log_end(&self, seen: &Seen, end: &MoverEnd) {
-        if let MoverEnd::Failed { message, .. } = end
+        if let MoverEnd::Failed { message, .. } | MoverEnd::Untouched { message, .. } = end
             && let Some(log) = self.log(seen).await
         {
             let lines: Vec<&str> = log

@@ -92,7 +92,7 @@ impl Stage {
     async fn ends(&self, job: &str, end: &MoverEnd) -> Result<()> {
         let (phase, code) = match end {
             MoverEnd::Done(_) => ("Succeeded", 0),
-            MoverEnd::Failed { .. } => ("Failed", 1),
+            MoverEnd::Failed { .. } | MoverEnd::Untouched { .. } => ("Failed", 1),
         };
         let container = json!({
             "name": "mover", "image": "x", "imageID": "x", "ready": false, "restartCount": 0,

@@ -90,8 +90,18 @@ pub(crate) fn verdict(
             text.push_str(&format!(", {count} {what}"));
         }
     }
-    if let Some(RestoreVolumes { done, waiting, .. }) = volumes {
-        text.push_str(&format!(", {done} volumes were filled"));
+    if let Some(RestoreVolumes {
+        done,
+        overwritten,
+        waiting,
+        ..
+    }) = volumes
+    {
+        let filled = done - overwritten;
+        text.push_str(&format!(", {filled} volumes were filled"));
+        if *overwritten > 0 {
+            text.push_str(&format!(", {overwritten} were overwritten"));
+        }
         if *waiting > 0 {
             text.push_str(&format!(", {waiting} are filled when a pod mounts them"));
         }

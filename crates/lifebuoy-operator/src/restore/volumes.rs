@@ -62,13 +62,14 @@ impl Progress {
     }
 }
 
-/// A claim that asks for its data.
+/// A claim that asks for its data, or whose volume is overwritten with it.
 struct Asking {
     /// The claim in this cluster.
     target: Key,
-    /// The VolumeRestore that it names.
+    /// The VolumeRestore that it names, or that is for it.
     name: String,
     bytes: i64,
+    in_place: bool,
 }
 
 /// The volumes of one Restore.
@@ -79,8 +80,8 @@ pub(super) struct Volumes<'a> {
 }
 
 impl<'a> Volumes<'a> {
-    /// Makes a VolumeRestore for each claim of the plan that asks for its data; those
-    /// that are there already stay.
+    /// Makes a VolumeRestore for each claim of the plan that asks for its data, or whose volume
+    /// is overwritten; those that are there already stay.
     ///
     /// # Errors
     /// When the API server fails, or one of the name is there and is another one.
@@ -94,12 +95,15 @@ impl<'a> Volumes<'a> {
         let api: Api<VolumeRestore> = Api::namespaced(work.context.client.clone(), &namespace);
         let mut asking = Vec::new();
         let mut wanted = Vec::new();
-        for (entry, bytes) in plan.asking() {
+        let asked = plan.asking().map(|asked| (asked, false));
+        let overwritten = plan.overwritten().map(|of| (of, true));
+        for ((entry, bytes), in_place) in asked.chain(overwritten) {
             let name = volume_restore_name(&uid, &entry.target.to_object_key());
             let kept = kept(manifest, &entry.source.to_object_key());
             let of = (&entry.source, &entry.target);
-            wanted.push(volume_restore(work, &name, of, kept));
+            wanted.push(volume_restore(work, &name, of, kept, in_place));
             asking.push(Asking {
+                in_place,
                 target: entry.target.clone(),
                 name,
                 bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
@@ -110,6 +114,42 @@ impl<'a> Volumes<'a> {
             .try_for_each_concurrent(PARALLEL, |wanted| create(&api, wanted))
             .await?;
         Ok(Self { work, api, asking })
+    }
+
+    /// Waits until all volumes have ended that are overwritten: nothing else is written
+    /// before, or it could start what is held for them. Gives what became of each.
+    ///
+    /// Cancelled, they end by themselves, and say whether they are whole; unless the operator
+    /// itself ends.
+    ///
+    /// # Errors
+    /// When the API server fails for good.
+    pub(super) async fn overwrite(
+        &self,
+        progress: &Progress,
+    ) -> Result<BTreeMap<Key, VolumeEnd>, Error> {
+        let in_place = || self.asking.iter().map(|asking| asking.in_place);
+        if !in_place().any(|in_place| in_place) {
+            return Ok(BTreeMap::new());
+        }
+        let ending = &self.work.context.ending;
+        loop {
+            let looks = self.look(None).await?;
+            progress.set(self.sum(&looks));
+            let mut waited = looks.iter().zip(in_place());
+            let is_open = waited.any(|(look, in_place)| in_place && look.state == State::Open);
+            if !is_open || ending.is_cancelled() {
+                let ended = self.asking.iter().zip(looks);
+                return Ok(ended
+                    .filter(|(asking, _)| asking.in_place)
+                    .map(|(asking, look)| (asking.target.clone(), look.state.end_in_place()))
+                    .collect());
+            }
+            tokio::select! {
+                () = ending.cancelled() => {}
+                () = tokio::time::sleep(LOOK_INTERVAL) => {}
+            }
+        }
     }
 
     /// Publishes how far the volumes are, until `stop`.
@@ -162,6 +202,7 @@ impl<'a> Volumes<'a> {
             .asking
             .iter()
             .zip(looks)
+            .filter(|(asking, _)| !asking.in_place)
             .map(|(asking, look)| (asking.target.clone(), look.state.end()))
             .collect();
         report.add_volumes(&ended);
@@ -177,7 +218,7 @@ impl<'a> Volumes<'a> {
     ) -> Result<(), Error> {
         let (asking, others): (Vec<Asking>, Vec<Asking>) = std::mem::take(&mut self.asking)
             .into_iter()
-            .partition(|asking| created.contains(&asking.target));
+            .partition(|asking| asking.in_place || created.contains(&asking.target));
         self.asking = asking;
         let mut stay = BTreeMap::new();
         for other in others {
@@ -229,7 +270,10 @@ impl<'a> Volumes<'a> {
             match look.state {
                 State::Open => {}
                 State::Waits => sum.waiting += 1,
-                State::Filled => sum.done += 1,
+                State::Filled => {
+                    sum.done += 1;
+                    sum.overwritten += i64::from(asking.in_place);
+                }
                 State::Failed(..) => sum.failed += 1,
             }
         }
@@ -253,6 +297,14 @@ enum State {
 }
 
 impl State {
+    /// The same of a volume that was overwritten.
+    fn end_in_place(self) -> VolumeEnd {
+        match self {
+            Self::Filled => VolumeEnd::Overwritten,
+            other => other.end(),
+        }
+    }
+
     /// How it ended, when nobody waits for it any more.
     fn end(self) -> VolumeEnd {
         match self {
@@ -323,6 +375,7 @@ fn volume_restore(
     name: &str,
     of: (&Key, &Key),
     kept: Option<KeptSnapshot>,
+    in_place: bool,
 ) -> VolumeRestore {
     let reference = |key: &Key| ClaimReference {
         namespace: key.namespace.to_string(),
@@ -339,6 +392,7 @@ fn volume_restore(
             uid: uid.clone(),
         },
         kept,
+        in_place,
     };
     let labels = [(MANAGED_BY_LABEL, MANAGED_BY.to_owned()), (FOR_LABEL, uid)];
     VolumeRestore {

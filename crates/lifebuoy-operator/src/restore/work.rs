@@ -11,7 +11,7 @@ use lifebuoy_engine::{
     restore::{
         self, Plan, Rules,
         apply::{ApplyOptions, apply},
-        report::Report,
+        report::{Report, VolumeEnd},
         target,
     },
     steps::{Step, reached},
@@ -206,12 +206,17 @@ async fn carry_out_stored(
         ));
     }
     let archive = Archive::open(&work.repo, work.snapshot).await?;
+    let volumes = Volumes::request(work, &plan, &archive.manifest).await?;
+    let overwritten = volumes.overwrite(progress).await?;
+    let failed = overwritten
+        .iter()
+        .filter(|(_, end)| **end != VolumeEnd::Overwritten);
     let options = ApplyOptions {
         resuming: work.again,
         seed: rand::random(),
+        not_overwritten: failed.map(|(claim, _)| claim.clone()).collect(),
         ..ApplyOptions::new(work.uid())
     };
-    let volumes = Volumes::request(work, &plan, &archive.manifest).await?;
     let written = CancellationToken::new();
     let writing = async {
         let objects = &progress.objects;
@@ -231,6 +236,7 @@ async fn carry_out_stored(
     let (report, ()) = tokio::join!(writing, volumes.watch(progress, &written));
     let mut report: Report = report?;
     volumes.settle(&mut report, progress, cancel).await?;
+    report.add_overwritten(&overwritten);
     let bytes = report.to_bytes()?;
     let secrets = documents::store(client, &work.restore, Document::Report, &bytes).await?;
     reached(Step::ReportStored);

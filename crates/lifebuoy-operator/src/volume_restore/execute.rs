@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::{
     Api, ResourceExt,
@@ -33,15 +34,15 @@ use crate::{
 };
 
 /// How often a running filling's progress is published.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// How often it is looked whether something has happened that no watch tells of.
-const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// The same while other controllers are at work. Claims are watched.
-const BINDING_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const BINDING_INTERVAL: Duration = Duration::from_secs(5);
 /// How soon the next step is looked for.
-const STEP_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const STEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often work is begun again that failed for a reason which may pass.
-const RETRIES_MAX: u32 = 6;
+pub(super) const RETRIES_MAX: u32 = 6;
 /// What keeps a VolumeRestore until what was made for it is removed.
 const FINALIZER: &str = "lifebuoy.dev/volume-restore";
 
@@ -109,11 +110,11 @@ pub(crate) async fn execute(
         Step::Conclude => {
             tidy(context, seen).await?;
             let standing = status::verdict(&status);
-            Ok(ends(seen, status, &standing))
+            Ok(ends(&seen.request, seen.now, status, &standing))
         }
         Step::GiveUp(standing) => {
             tidy(context, seen).await?;
-            Ok(ends(seen, status, &standing))
+            Ok(ends(&seen.request, seen.now, status, &standing))
         }
         Step::Vanish => {
             tidy(context, seen).await?;
@@ -123,15 +124,37 @@ pub(crate) async fn execute(
     }
 }
 
-fn ends(seen: &Seen, status: VolumeRestoreStatus, standing: &Standing) -> Done {
-    // It is let go of in the next round.
+/// It has ended. It is let go of in the next round.
+pub(super) fn ends(
+    request: &VolumeRestore,
+    now: DateTime<Utc>,
+    status: VolumeRestoreStatus,
+    standing: &Standing,
+) -> Done {
     Done::stands(
-        &seen.request,
-        seen.now,
+        request,
+        now,
         status,
         standing,
         Action::requeue(Duration::ZERO),
     )
+}
+
+/// Lets the object stay until what is made for it is removed.
+pub(super) async fn ensure_finalizer(
+    context: &Context,
+    request: &VolumeRestore,
+) -> Result<(), Error> {
+    let mut finalizers = request.finalizers().to_vec();
+    if finalizers.iter().any(|known| known == FINALIZER) {
+        return Ok(());
+    }
+    finalizers.push(FINALIZER.to_owned());
+    let patch = json!({"metadata": {
+        "resourceVersion": request.resource_version(),
+        "finalizers": finalizers,
+    }});
+    patch_request(context, request, &patch).await
 }
 
 /// Makes the claim between. What keeps this object until that is removed comes first.
@@ -146,15 +169,7 @@ async fn make(
             Action::requeue(STEP_INTERVAL),
         ));
     };
-    if !seen.request.finalizers().iter().any(|f| f == FINALIZER) {
-        let mut finalizers = seen.request.finalizers().to_vec();
-        finalizers.push(FINALIZER.to_owned());
-        let patch = json!({"metadata": {
-            "resourceVersion": seen.request.resource_version(),
-            "finalizers": finalizers,
-        }});
-        patch_request(context, &seen.request, &patch).await?;
-    }
+    ensure_finalizer(context, &seen.request).await?;
     if let Some(source) = &seen.source {
         copy(context, &seen.request, claim, source).await?;
     }
@@ -304,6 +319,7 @@ fn begin(context: &Arc<Context>, seen: &Seen, mut status: VolumeRestoreStatus) -
         request: seen.request.clone(),
         claim_uid: claim.uid.clone(),
         block: claim.is_block(),
+        overwriting: None,
     });
     done.then = Then::Start(work, place);
     done
@@ -326,7 +342,7 @@ fn adopt(seen: &Seen, mut status: VolumeRestoreStatus) -> Done {
     Done::stands(&seen.request, seen.now, status, &standing, action)
 }
 
-fn follow(context: &Context, mut status: VolumeRestoreStatus, uid: &str) -> Done {
+pub(super) fn follow(context: &Context, mut status: VolumeRestoreStatus, uid: &str) -> Done {
     if context.volume_restores.publish_due(uid, PROGRESS_INTERVAL)
         && let Some(filling) = context.volume_restores.progress(uid)
     {
@@ -403,7 +419,13 @@ async fn failed(
     context.succeeded(&key);
     tidy(context, seen).await?;
     let text = format!("{message}; the claim stays unbound: delete it, and restore it again");
-    Ok(ends(seen, status, &Standing::Failed(reason, text)).forget())
+    Ok(ends(
+        &seen.request,
+        seen.now,
+        status,
+        &Standing::Failed(reason, text),
+    )
+    .forget())
 }
 
 /// Removes what was made, and lets volumes be what they were. The volume of a claim
@@ -421,7 +443,11 @@ async fn tidy(context: &Context, seen: &Seen) -> Result<(), Error> {
 }
 
 /// Nothing keeps the object any more; one that has ended goes with its Restore.
-async fn let_go(context: &Context, request: &VolumeRestore, owned: bool) -> Result<(), Error> {
+pub(super) async fn let_go(
+    context: &Context,
+    request: &VolumeRestore,
+    owned: bool,
+) -> Result<(), Error> {
     let mut finalizers = request.finalizers().to_vec();
     finalizers.retain(|finalizer| finalizer != FINALIZER);
     let mut patch = json!({"metadata": {
@@ -464,10 +490,9 @@ async fn patch_request(
 /// Writes the status, and only then lets begin what the status speaks of.
 pub(crate) async fn publish_and_announce(
     context: &Arc<Context>,
-    seen: &Seen,
+    request: &VolumeRestore,
     done: Done,
 ) -> Reconciled {
-    let request = &seen.request;
     let uid = request.uid().unwrap_or_default();
     let before = request.status.as_ref();
     let over = has_ended(&done.status.conditions);

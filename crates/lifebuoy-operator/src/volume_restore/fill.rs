@@ -10,13 +10,13 @@ use lifebuoy_engine::{
     point,
     volumes::{
         MountedVolume, MoverProgress, MoverReport, MoverTask, RepositoryAccess, SavedData,
-        SavedRoot, Work as MoverWork,
+        SavedRoot, VolumeRecord, Work as MoverWork,
     },
 };
 use lifebuoy_repo::{Repository, SessionId};
 use tokio_util::sync::CancellationToken;
 
-use super::objects::between_name;
+use super::{in_place, objects::between_name};
 use crate::{
     context::Context,
     error::sentence,
@@ -78,6 +78,16 @@ pub(crate) struct Work {
     /// The uid of the claim that is filled.
     pub(crate) claim_uid: String,
     pub(crate) block: bool,
+    /// Where the volume is that of a claim which exists.
+    pub(crate) overwriting: Option<Overwriting>,
+}
+
+/// What is known of a claim whose volume is overwritten.
+pub(crate) struct Overwriting {
+    /// How large the volume is, in bytes, if it says so.
+    pub(crate) capacity: Option<u64>,
+    /// Whether writing was begun before.
+    pub(crate) is_marked: bool,
 }
 
 /// Fills the volume.
@@ -90,6 +100,11 @@ pub(crate) async fn fill(work: Work, filling: Arc<Filling>, cancel: Cancellation
         Ok(prepared) => prepared,
         Err(failure) => return Outcome::Failed(failure),
     };
+    if let Some(overwriting) = &work.overwriting
+        && let Err(failure) = in_place::ready(&work, overwriting, &prepared.record).await
+    {
+        return Outcome::Failed(failure);
+    }
     // The point stays while it is read, where that can be.
     let hold = match hold(&work, &prepared).await {
         Ok(hold) => hold,
@@ -100,21 +115,38 @@ pub(crate) async fn fill(work: Work, filling: Arc<Filling>, cancel: Cancellation
         bytes_total: prepared.data.bytes,
         ..MoverProgress::default()
     });
-    let moved = run(&work, &prepared, &filling, &cancel).await;
+    let moved = match &work.overwriting {
+        Some(_) => {
+            in_place::guarded(&work, &cancel, async |cancel| {
+                run(&work, &prepared, &filling, cancel).await
+            })
+            .await
+        }
+        None => Ok(run(&work, &prepared, &filling, &cancel).await),
+    };
     if let Some(hold) = hold {
         hold.release().await;
     }
+    let moved = match moved {
+        Ok(moved) => moved,
+        Err(failure) => return Outcome::Failed(failure),
+    };
     match moved {
         Ok(report) => Outcome::Filled(report),
         Err(MoverError::Cancelled) => Outcome::Stopped,
-        Err(error) => Outcome::Failed(Failure {
-            reason: Reason::VolumeNotFilled,
-            message: error.message(),
-            transient: matches!(
-                error,
-                MoverError::Kube { .. } | MoverError::StillThere { .. }
-            ),
-        }),
+        Err(error) => {
+            if let (MoverError::Untouched(_), Some(overwriting)) = (&error, &work.overwriting) {
+                in_place::take_back(&work, overwriting).await;
+            }
+            Outcome::Failed(Failure {
+                reason: Reason::VolumeNotFilled,
+                message: error.message(),
+                transient: matches!(
+                    error,
+                    MoverError::Kube { .. } | MoverError::StillThere { .. }
+                ),
+            })
+        }
     }
 }
 
@@ -124,6 +156,7 @@ struct Prepared {
     may_write: bool,
     access: RepositoryAccess,
     snapshot: SessionId,
+    record: VolumeRecord,
     data: SavedData,
 }
 
@@ -151,8 +184,8 @@ async fn prepare(work: &Work) -> Result<Prepared, Failure> {
     let wanted = ObjectKey::new(&*spec.volume.namespace, &*spec.volume.name);
     let mut saved = archive.manifest.volumes_saved.into_iter();
     let record = saved.find(|record| record.claim == wanted);
-    let data = record.and_then(|record| record.saved.data().cloned());
-    let data = data.ok_or_else(|| Failure {
+    let found = record.and_then(|record| Some((record.saved.data().cloned()?, record)));
+    let (data, record) = found.ok_or_else(|| Failure {
         reason: Reason::VolumeDataNotSaved,
         message: format!("the recovery point holds no data of the claim `{wanted}`"),
         transient: false,
@@ -162,6 +195,7 @@ async fn prepare(work: &Work) -> Result<Prepared, Failure> {
         may_write: object.spec.access == Access::ReadWrite,
         access,
         snapshot,
+        record,
         data,
     })
 }
@@ -196,14 +230,18 @@ async fn run(
         read_only: false,
         restores: true,
     };
+    let (what, saved) = (
+        data.kind,
+        SavedRoot {
+            session: data.session,
+            root: data.root,
+        },
+    );
     let task = |_| MoverTask {
         repository: prepared.access.clone(),
-        work: MoverWork::Restore {
-            what: data.kind,
-            saved: SavedRoot {
-                session: data.session,
-                root: data.root,
-            },
+        work: match &work.overwriting {
+            Some(_) => MoverWork::Overwrite { what, saved },
+            None => MoverWork::Restore { what, saved },
         },
         limit_upload: movers.limit_upload,
         limit_download: movers.limit_download,

@@ -16,7 +16,7 @@ use crate::Error;
 
 const RETAIN: &str = "Retain";
 
-fn params() -> PatchParams {
+pub(super) fn params() -> PatchParams {
     PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()

@@ -1,4 +1,5 @@
-//! VolumeRestores: a claim that names one is bound to a volume that was filled first.
+//! VolumeRestores: a claim that names one is bound to a volume that was filled first. Those
+//! for claims that exist are in [`in_place`].
 //!
 //! ```text
 //! claim, waiting            claim between, in the movers' namespace
@@ -14,6 +15,7 @@
 mod execute;
 mod fill;
 mod hand_over;
+mod in_place;
 mod objects;
 mod observe;
 mod plan;
@@ -25,6 +27,7 @@ use kube::{ResourceExt, core::DeserializeGuard, runtime::controller::Action};
 use lifebuoy_api::VolumeRestore;
 
 pub(crate) use fill::VolumeTasks;
+pub(crate) use in_place::sweep;
 pub(crate) use objects::of_claim;
 pub(crate) use plan::ended;
 
@@ -48,10 +51,13 @@ pub(crate) async fn reconcile(
     if let Some((reason, message)) = context.refuses(&namespace, context.config.mode.restores()) {
         return refuse(&context, cached, reason, message).await;
     }
+    if cached.spec.in_place {
+        return in_place::reconcile(cached, &context).await;
+    }
     let Some(seen) = observe::observe(&context, cached).await? else {
         return Ok(Action::await_change());
     };
     let step = plan::next(&seen);
     let done = execute::execute(&context, &seen, step).await?;
-    execute::publish_and_announce(&context, &seen, done).await
+    execute::publish_and_announce(&context, &seen.request, done).await
 }

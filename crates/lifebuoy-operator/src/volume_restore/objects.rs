@@ -95,6 +95,13 @@ impl Claim {
         i64::try_from(bytes_of_quantity(&asked.0)?).ok()
     }
 
+    /// How large its volume is, in bytes, if it says so.
+    pub(super) fn capacity(&self) -> Option<u64> {
+        let status = self.object.status.as_ref()?;
+        let storage = status.capacity.as_ref()?.get("storage")?;
+        bytes_of_quantity(&storage.0)
+    }
+
     pub(super) fn access_modes(&self) -> Vec<String> {
         let spec = self.object.spec.as_ref();
         spec.and_then(|spec| spec.access_modes.clone())
@@ -198,7 +205,7 @@ pub(super) fn between(request: &VolumeRestore, claim: &Claim) -> PersistentVolum
 }
 
 /// A volume that pods may only read has to be written once.
-fn writable(mut modes: Vec<String>) -> Vec<String> {
+pub(super) fn writable(mut modes: Vec<String>) -> Vec<String> {
     if !modes.iter().any(|mode| mode.starts_with("ReadWrite")) {
         modes.push(READ_WRITE_ONCE.to_owned());
     }

@@ -6,7 +6,7 @@ use k8s_openapi::api::{
     storage::v1::StorageClass,
 };
 use kube::{Api, Resource, ResourceExt, api::ListParams};
-use lifebuoy_api::{FOR_LABEL, KeptSnapshot, Restore, VolumeRestore};
+use lifebuoy_api::{ExistingVolumes, FOR_LABEL, KeptSnapshot, Restore, RestoreMode, VolumeRestore};
 use lifebuoy_engine::volumes::SnapshotClass;
 use serde::de::DeserializeOwned;
 
@@ -63,6 +63,8 @@ pub(crate) enum Asker {
     Cancelled,
     /// It is not there.
     Gone,
+    /// It has not asked for that the volume of a claim which exists is overwritten.
+    Forbids,
 }
 
 /// What the claim's storage class says.
@@ -176,14 +178,17 @@ fn nothing_more(context: &Context, request: &VolumeRestore, task: TaskState) -> 
     }
 }
 
-async fn live(context: &Context, cached: &VolumeRestore) -> Result<Option<VolumeRestore>, Error> {
+pub(super) async fn live(
+    context: &Context,
+    cached: &VolumeRestore,
+) -> Result<Option<VolumeRestore>, Error> {
     let namespace = cached.namespace().unwrap_or_default();
     let requests: Api<VolumeRestore> = Api::namespaced(context.client.clone(), &namespace);
     let live = get(&requests, &cached.name_any(), "read a VolumeRestore").await?;
     Ok(live.filter(|live| live.uid() == cached.uid()))
 }
 
-async fn asker(context: &Context, request: &VolumeRestore) -> Result<Asker, Error> {
+pub(super) async fn asker(context: &Context, request: &VolumeRestore) -> Result<Asker, Error> {
     let namespace = request.namespace().unwrap_or_default();
     let restores: Api<Restore> = Api::namespaced(context.client.clone(), &namespace);
     let asked = &request.spec.restore;
@@ -191,13 +196,23 @@ async fn asker(context: &Context, request: &VolumeRestore) -> Result<Asker, Erro
     let found = found.filter(|restore| restore.uid().as_ref() == Some(&asked.uid));
     Ok(match found {
         None => Asker::Gone,
+        Some(restore) if request.spec.in_place && !overwrites(&restore) => Asker::Forbids,
         Some(restore) if restore.spec.cancel => Asker::Cancelled,
         Some(restore) if restore::ended(&restore) => Asker::Ended,
         Some(_) => Asker::Works,
     })
 }
 
-async fn claim(context: &Context, request: &VolumeRestore) -> Result<Option<Claim>, Error> {
+/// Whoever can make a VolumeRestore is not yet one who may overwrite.
+fn overwrites(restore: &Restore) -> bool {
+    let spec = &restore.spec;
+    spec.existing_volumes == ExistingVolumes::Overwrite && spec.mode == RestoreMode::Run
+}
+
+pub(super) async fn claim(
+    context: &Context,
+    request: &VolumeRestore,
+) -> Result<Option<Claim>, Error> {
     let wanted = &request.spec.claim;
     let claims: Api<PersistentVolumeClaim> =
         Api::namespaced(context.client.clone(), &wanted.namespace);
@@ -222,7 +237,7 @@ async fn class(context: &Context, claim: &Claim) -> Result<(Class, Option<String
     Ok((class, Some(found.provisioner)))
 }
 
-async fn between(
+pub(super) async fn between(
     context: &Context,
     request: &VolumeRestore,
     claim: Option<&Claim>,
@@ -268,7 +283,7 @@ async fn volume(
     Ok(found.map(|object| Volume::read(&object)))
 }
 
-async fn get<K>(api: &Api<K>, name: &str, what: &str) -> Result<Option<K>, Error>
+pub(super) async fn get<K>(api: &Api<K>, name: &str, what: &str) -> Result<Option<K>, Error>
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
 {

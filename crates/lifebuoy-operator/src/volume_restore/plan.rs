@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How often filling is begun again that the operator did not survive.
-const ATTEMPTS_MAX: i64 = 20;
+pub(super) const ATTEMPTS_MAX: i64 = 20;
 /// A storage class may come this much later than the claim that names it.
 const CLASS_MAX: TimeDelta = TimeDelta::minutes(2);
 /// For so long a claim is waited for before a mover is started all the same: some
@@ -68,16 +68,21 @@ pub(crate) fn ended(request: &VolumeRestore) -> bool {
         .is_some_and(|status| has_ended(&status.conditions))
 }
 
+/// Whether one that has ended is yet to be let go of.
+pub(super) fn is_let_go(request: &VolumeRestore, asker: Asker) -> bool {
+    let held = !request.finalizers().is_empty();
+    let alone = request.owner_references().is_empty();
+    // One that has failed, and whose Restore is gone, is left for a person.
+    let status = request.status.as_ref();
+    let complete = status.is_some_and(|status| status.phase == "Complete");
+    held || (alone && (complete || asker != Asker::Gone))
+}
+
 pub(crate) fn next(seen: &Seen) -> Step {
     let request = &seen.request;
     let status = request.status.clone().unwrap_or_default();
     if ended(request) {
-        let held = !request.finalizers().is_empty();
-        let alone = request.owner_references().is_empty();
-        // One that has failed, and whose Restore is gone, is left for a person.
-        let complete = status.phase == "Complete";
-        let owned = complete || seen.asker != Asker::Gone;
-        return if held || (alone && owned) {
+        return if is_let_go(request, seen.asker) {
             Step::Release
         } else {
             Step::Rest

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use lifebuoy_api::{ExistingPolicy, RestoreVolumePolicy};
+use lifebuoy_api::{ExistingPolicy, ExistingVolumes, RestoreVolumePolicy};
 
 use super::{Named, OutputArgs, RemapArgs, RestoreData, SelectionArgs, StoreArgs, WaitArgs};
 
@@ -64,6 +64,10 @@ pub(crate) struct RestoreRequest {
     /// Withhold unless given.
     #[arg(long, value_name = "POLICY")]
     pub(crate) volumes: Option<RestoreVolumeArg>,
+
+    /// What happens to the data on the volumes of claims that exist. Keep unless given.
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) existing_volumes: Option<ExistingVolumesArg>,
 
     #[command(flatten)]
     pub(crate) from: FromArgs,
@@ -151,6 +155,26 @@ impl From<RestoreVolumeArg> for RestoreVolumePolicy {
             RestoreVolumeArg::Withhold => Self::Withhold,
             RestoreVolumeArg::Empty => Self::Empty,
             RestoreVolumeArg::Skip => Self::Skip,
+        }
+    }
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+#[value(rename_all = "PascalCase")]
+pub(crate) enum ExistingVolumesArg {
+    /// It stays.
+    #[value(alias = "keep")]
+    Keep,
+    /// It is replaced by what was saved of it; what mounts them is stopped meanwhile.
+    #[value(alias = "overwrite")]
+    Overwrite,
+}
+
+impl From<ExistingVolumesArg> for ExistingVolumes {
+    fn from(given: ExistingVolumesArg) -> Self {
+        match given {
+            ExistingVolumesArg::Keep => Self::Keep,
+            ExistingVolumesArg::Overwrite => Self::Overwrite,
         }
     }
 }

@@ -54,6 +54,9 @@ pub(crate) async fn run(args: &MoverArgs) -> Result<Exit, Error> {
     match &end {
         MoverEnd::Done(report) => tracing::info!(?report, "done"),
         MoverEnd::Failed { message, again } => tracing::error!(again, "{message}"),
+        MoverEnd::Untouched { message, again } => {
+            tracing::error!(again, "{message}; nothing was changed");
+        }
     }
     for warning in done.warnings() {
         tracing::warn!("{warning}");
@@ -62,7 +65,7 @@ pub(crate) async fn run(args: &MoverArgs) -> Result<Exit, Error> {
         .map_err(|source| Error::io(format!("write {}", args.end.display()), source))?;
     Ok(match end {
         MoverEnd::Done(_) => Exit::Done,
-        MoverEnd::Failed { .. } => Exit::Failed,
+        MoverEnd::Failed { .. } | MoverEnd::Untouched { .. } => Exit::Failed,
     })
 }
 
@@ -92,20 +95,37 @@ async fn tell(done: &Progress) -> Infallible {
 }
 
 async fn work(args: &MoverArgs, done: &Arc<Progress>) -> MoverEnd {
-    match try_work(args, done).await {
+    let task = match read_task(&args.task) {
+        Ok(task) => task,
+        Err(error) => return failed(&error, false),
+    };
+    match try_work(args, &task, done).await {
         Ok(report) => MoverEnd::Done(report),
-        Err(error) => MoverEnd::Failed {
-            message: match error.hint() {
-                Some(hint) => format!("{}; {hint}", error.line()),
-                None => error.line(),
-            },
-            again: may_pass(&error),
-        },
+        Err(error) => {
+            let overwrites = matches!(task.work, Work::Overwrite { .. });
+            failed(&error, overwrites && !done.writes())
+        }
     }
 }
 
-async fn try_work(args: &MoverArgs, done: &Arc<Progress>) -> Result<MoverReport, Error> {
-    let task = read_task(&args.task)?;
+fn failed(error: &Error, untouched: bool) -> MoverEnd {
+    let message = match error.hint() {
+        Some(hint) => format!("{}; {hint}", error.line()),
+        None => error.line(),
+    };
+    let again = may_pass(error);
+    if untouched {
+        MoverEnd::Untouched { message, again }
+    } else {
+        MoverEnd::Failed { message, again }
+    }
+}
+
+async fn try_work(
+    args: &MoverArgs,
+    task: &MoverTask,
+    done: &Arc<Progress>,
+) -> Result<MoverReport, Error> {
     let repo = task.repository.open(task.limits()).await?;
     let place = |what| match (&args.volume, what) {
         (Some(place), _) => place.clone(),
@@ -114,7 +134,21 @@ async fn try_work(args: &MoverArgs, done: &Arc<Progress>) -> Result<MoverReport,
     };
     match &task.work {
         Work::Save { what, .. } => save(&repo, &task.work, place(*what), done).await,
-        Work::Restore { what, saved } => restore(&repo, *what, *saved, place(*what), done).await,
+        // What is there else stays, such as the `lost+found` of a new file system.
+        Work::Restore { what, saved } => {
+            restore(&repo, *what, *saved, place(*what), Existing::Resume, done).await
+        }
+        Work::Overwrite { what, saved } => {
+            restore(
+                &repo,
+                *what,
+                *saved,
+                place(*what),
+                Existing::Overwrite,
+                done,
+            )
+            .await
+        }
     }
 }
 
@@ -200,17 +234,16 @@ async fn save(
     })
 }
 
-/// Restores over what a try before has left. What is there else stays, such as the
-/// `lost+found` of a new file system.
+/// Restores over what is there, which a try before may have left.
 async fn restore(
     repo: &Repository,
     what: What,
     saved: SavedRoot,
     place: PathBuf,
+    existing: Existing,
     done: &Arc<Progress>,
 ) -> Result<MoverReport, Error> {
     let SavedRoot { session: _, root } = saved;
-    let existing = Existing::Resume;
     let path = TreePath::default();
     let reader = Arc::new(repo.reader().await?);
     match what {

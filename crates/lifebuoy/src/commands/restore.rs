@@ -390,14 +390,19 @@ fn volumes(volumes: &RestoreVolumes) -> String {
     let RestoreVolumes {
         total,
         done,
+        overwritten,
         failed,
         waiting,
         bytes,
         bytes_total,
     } = volumes;
     let size = |bytes: &i64| Size(u64::try_from(*bytes).unwrap_or(0));
+    let over = match overwritten {
+        0 => String::new(),
+        some => format!(" ({some} of them overwritten)"),
+    };
     format!(
-        "{done} of {total} filled, {failed} failed, {waiting} waiting for pods; {} of {}",
+        "{done} of {total} filled{over}, {failed} failed, {waiting} waiting for pods; {} of {}",
         size(bytes),
         size(bytes_total)
     )

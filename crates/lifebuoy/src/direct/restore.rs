@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kube::Client;
-use lifebuoy_api::RestoreSpec;
+use lifebuoy_api::{ExistingVolumes, RestoreSpec};
 use lifebuoy_engine::{
     archive::Archive,
     capture::cluster_uid,
@@ -49,6 +49,12 @@ impl Opened {
     /// # Errors
     /// Those of the engine; [`Error::Usage`] when `from` names nothing.
     pub(crate) async fn open(repo: &Repository, spec: RestoreSpec) -> Result<Self, Error> {
+        if spec.existing_volumes == ExistingVolumes::Overwrite {
+            return Err(Error::usage(
+                "only the operator can overwrite volumes",
+                "go through it with --repository or --from-point, or leave --existing-volumes out",
+            ));
+        }
         // Nobody is here to fill volumes.
         let rules = Rules::parse(&spec)?.without_filling();
         let from = &spec.from;

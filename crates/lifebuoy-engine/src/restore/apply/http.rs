@@ -23,7 +23,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(75);
 /// How much of an answer is read: no object is larger.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
-const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
 /// The metadata is all that is looked at.

@@ -20,6 +20,7 @@ mod stage;
 mod wait;
 mod write;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lifebuoy_api::Reason;
@@ -27,16 +28,17 @@ use tokio_util::sync::CancellationToken;
 
 pub use progress::RestoreProgress;
 
-pub(crate) use self::http::{Http, METADATA_LIST, Place, put_escaped};
+pub(crate) use self::http::{Http, JSON, METADATA_LIST, Place, put_escaped};
 
 use self::pace::{Chance, Pace};
 use self::run::Run;
 use self::send::Sender;
 use self::source::Sources;
 use self::write::Hands;
+use super::mounts::Claims;
 use super::report::Report;
 use super::target;
-use super::{Plan, Rules, Wanted, WantedType};
+use super::{Key, Plan, Rules, Wanted, WantedType};
 use crate::Error;
 use crate::archive::Archive;
 
@@ -63,6 +65,8 @@ pub struct ApplyOptions {
     pub settle: Duration,
     /// The seed of the jitter in waits.
     pub seed: u64,
+    /// Claims whose volumes were to be overwritten, and were not: what mounts them is withheld.
+    pub not_overwritten: BTreeSet<Key>,
 }
 
 impl ApplyOptions {
@@ -77,6 +81,7 @@ impl ApplyOptions {
             patience: Duration::from_secs(120),
             settle: Duration::from_secs(10),
             seed: 0,
+            not_overwritten: BTreeSet::new(),
         }
     }
 }
@@ -116,11 +121,17 @@ pub async fn apply(
         gone_within: options.wait,
     };
     let context = plan.context(&options.restore_uid, &archive.manifest);
+    let mut not_overwritten = Claims::default();
+    options
+        .not_overwritten
+        .iter()
+        .for_each(|claim| not_overwritten.insert(claim));
     let sources = Sources {
         archive,
         rules,
         context: &context,
         plan,
+        not_overwritten: &not_overwritten,
     };
     let places: Vec<Place> = plan
         .types

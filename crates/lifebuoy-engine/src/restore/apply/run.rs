@@ -96,7 +96,9 @@ impl<'a> Run<'a> {
             match &entry.action {
                 Action::Create | Action::Merge | Action::Replace => {}
                 Action::Resume => run.settle(at, Reason::Created, ""),
-                Action::SkipExisting => run.settle(at, Reason::SkippedExisting, ""),
+                Action::SkipExisting | Action::Overwrite => {
+                    run.settle(at, Reason::SkippedExisting, "")
+                }
                 Action::Withhold { reason, message } | Action::Refuse { reason, message } => {
                     run.settle(at, *reason, message);
                 }

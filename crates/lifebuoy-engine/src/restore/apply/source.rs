@@ -13,7 +13,10 @@ use super::stage::stage;
 use super::write::Body;
 use crate::Error;
 use crate::archive::{Archive, ArchivedObject, TypeRecord};
-use crate::restore::{Context, Draft, Entry, Key, OwnerRef, Plan, Prepared, Rules, prepare};
+use crate::restore::mounts::{Claims, Mounts};
+use crate::restore::{
+    Context, Draft, Entry, Key, OwnerRef, Plan, PlannedType, Prepared, Rules, prepare,
+};
 
 /// An entry with what is to be written for it.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) rules: &'a Rules,
     pub(crate) context: &'a Context,
     pub(crate) plan: &'a Plan,
+    /// Claims whose volumes were to be overwritten, and were not.
+    pub(crate) not_overwritten: &'a Claims,
 }
 
 impl<'a> Sources<'a> {
@@ -173,6 +178,12 @@ impl<'a> Sources<'a> {
             return Err(changed("what would be written is not what was planned"));
         }
         let mut body = draft.body;
+        if let Some(claim) = self.mounts_other_data(entry, of, &body) {
+            return Err((
+                Reason::Withheld,
+                format!("it mounts the claim `{claim}`, whose volume could not be overwritten"),
+            ));
+        }
         let api_version = of.api_version();
         if draft.api_version != api_version {
             body["apiVersion"] = api_version.into();
@@ -190,6 +201,18 @@ impl<'a> Sources<'a> {
             owners: draft.owners,
             managers: managers(&object.volatile, of.source_version == of.target_version),
         })
+    }
+}
+
+impl Sources<'_> {
+    /// A claim that a workload mounts, and on which is not what was saved.
+    fn mounts_other_data(&self, entry: &Entry, of: &PlannedType, body: &Value) -> Option<&str> {
+        if self.not_overwritten.is_empty() {
+            return None;
+        }
+        let mounts = Mounts::read(&of.id.group, &of.kind, body)?;
+        let namespace = &entry.target.namespace;
+        self.not_overwritten.mounted(namespace, &mounts)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::archive::{Manifest, ObjectKey, TypeId, TypeRecord, TypeTotals};
 use crate::discovery::ServedType;
 use crate::restore::kinds::test_objects::{object, record_of, remapped, rules, shop};
 use crate::restore::survey::{Survey, reading_order};
-use crate::restore::{Action, Existing, Key, NamespacePhase, Plan, Rules, Target};
+use crate::restore::{Action, Existing, ExistingClaim, Key, NamespacePhase, Plan, Rules, Target};
 use crate::testing::fake_manifest;
 use crate::volumes::{VolumeMode, VolumeRecord, test_record};
 
@@ -561,6 +561,103 @@ fn data_of_a_claim_that_exists_is_named_and_stays_away() {
                 .any(|note| note.contains("is not restored"))
         );
         assert_eq!(plan.filled().count(), 0);
+    }
+}
+
+/// The plan that overwrites the volume of a claim which is like this.
+fn overwriting(change: impl FnOnce(&mut ExistingClaim, &mut Value)) -> Plan {
+    let (objects, record) = database();
+    let mut target = empty_cluster(&objects);
+    target
+        .namespaces
+        .insert("a".to_owned(), NamespacePhase::Active);
+    let (id, key) = (
+        TypeId::new("", "persistentvolumeclaims"),
+        Key::new("a", "data-db-0"),
+    );
+    let mut spec = json!({"existingVolumes": "Overwrite"});
+    let mut claim = ExistingClaim {
+        volume: Some("pv-1".to_owned()),
+        capacity_bytes: Some(10 << 30),
+        ..ExistingClaim::default()
+    };
+    change(&mut claim, &mut spec);
+    target
+        .existing
+        .insert(&id, key.clone(), Existing { ours: false });
+    target.claims.insert(key.clone(), claim);
+    let rules = rules(spec);
+    let survey = survey_with(&objects, &rules, &[record]);
+    assert_eq!(survey.wanted().claims.contains(&key), rules.overwrites);
+    survey.decide(&rules, &target)
+}
+
+#[test]
+fn a_volume_is_overwritten_only_where_it_is_asked_and_loudly() {
+    for policy in ["Skip", "Merge", "Replace"] {
+        let plan = overwriting(|_, spec| spec["existing"] = json!({"policy": policy}));
+        assert_eq!(entry(&plan, CLAIM).action, Action::Overwrite);
+        assert_eq!(plan.overwritten().count(), 1);
+        assert_eq!((plan.filled().count(), plan.asking().count()), (0, 0));
+        let table = plan.table();
+        for words in [
+            "OVERWRITTEN:\n  persistentvolumeclaims a/data-db-0: EVERYTHING ON THE VOLUME `pv-1`",
+            "1 volumes that are there are OVERWRITTEN with 3.0 GiB",
+        ] {
+            assert!(table.contains(words), "{table}");
+        }
+        assert_eq!(Plan::from_bytes(&plan.to_bytes().unwrap()).unwrap(), plan);
+        assert_eq!(plan.summary().overwrite_bytes, 3 << 30);
+    }
+    let kept = overwriting(|_, spec| *spec = json!({}));
+    assert_eq!(entry(&kept, CLAIM).action, Action::SkipExisting);
+    assert_ne!(kept.digest, overwriting(|_, _| {}).digest);
+    let fails = overwriting(|_, spec| spec["existing"] = json!({"policy": "Fail"}));
+    assert!(fails.refusal().is_some());
+}
+
+#[test]
+fn a_volume_that_cannot_take_the_data_is_refused_and_all_else_goes_on() {
+    type Change = fn(&mut ExistingClaim, &mut Value);
+    let cases: &[(Change, Reason, &str)] = &[
+        (
+            |claim, _| claim.volume = None,
+            Reason::DependencyNotReady,
+            "not bound",
+        ),
+        (
+            |claim, _| claim.terminating = true,
+            Reason::DependencyNotReady,
+            "being deleted",
+        ),
+        (
+            |claim, _| claim.of_pod = true,
+            Reason::DependencyNotReady,
+            "belongs to a pod",
+        ),
+        (
+            |claim, _| claim.mode = VolumeMode::Block,
+            Reason::VolumeDoesNotFit,
+            "`volumeMode: Filesystem` was saved",
+        ),
+        (
+            |claim, _| claim.capacity_bytes = Some(1 << 30),
+            Reason::VolumeDoesNotFit,
+            "it has 1.0 GiB, and 3.0 GiB were saved",
+        ),
+    ];
+    for (change, expected, words) in cases {
+        let plan = overwriting(change);
+        match &entry(&plan, CLAIM).action {
+            Action::Refuse { reason, message } => {
+                assert_eq!(reason, expected);
+                assert!(message.contains(words), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(entry(&plan, SET).action, Action::Withhold { .. }));
+        assert!(plan.refusal().is_none());
+        assert_eq!(plan.overwritten().count(), 0);
     }
 }
 

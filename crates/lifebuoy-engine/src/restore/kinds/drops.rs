@@ -37,6 +37,8 @@ const FIELDS: &[(&str, &str, &str, &str)] = &[
 #[rustfmt::skip] // one row a line
 const ANNOTATIONS: &[(&str, &str, &str)] = &[
     ("*", "*", "lifebuoy.dev/restored-by"),
+    ("*", "*", "lifebuoy.dev/held"),
+    ("", "PersistentVolumeClaim", "lifebuoy.dev/overwriting"),
     // A leader of the source cluster.
     ("", "*", "control-plane.alpha.kubernetes.io/leader"),
     ("", "Namespace", "openshift.io/sa.scc.*"),
@@ -60,7 +62,10 @@ const ANNOTATIONS: &[(&str, &str, &str)] = &[
 ];
 
 /// Labels: group, kind, pattern with at most one `*`.
-const LABELS: &[(&str, &str, &str)] = &[("", "Secret", "kubernetes.io/legacy-token-*")];
+const LABELS: &[(&str, &str, &str)] = &[
+    ("*", "*", "lifebuoy.dev/held-for"),
+    ("", "Secret", "kubernetes.io/legacy-token-*"),
+];
 
 /// Finalizers of parts of the system that set them again where they are meant.
 const FINALIZERS: &[&str] = &[

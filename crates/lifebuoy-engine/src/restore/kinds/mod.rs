@@ -5,6 +5,7 @@
 mod account;
 mod claim;
 mod drops;
+mod held;
 mod job;
 mod never;
 mod pod;
@@ -44,6 +45,7 @@ pub(crate) fn apply(subject: &mut Subject<'_>, body: &mut Value) -> Verdict {
     if let Some(why) = never::restored(subject, body) {
         return Verdict::Leave(why);
     }
+    held::let_go(body);
     drops::apply(subject, body);
     let (group, kind) = (subject.t.group.as_str(), subject.t.kind.as_str());
     match (group, kind) {

@@ -12,6 +12,8 @@ use crate::restore::Key;
 pub enum VolumeEnd {
     /// The claim is bound to a volume with its data.
     Filled,
+    /// The data on the volume of the claim, which exists, was replaced by its own.
+    Overwritten,
     /// It is filled when a pod asks for it.
     Waits,
     /// It was not filled, or not with everything.
@@ -21,6 +23,7 @@ pub enum VolumeEnd {
 }
 
 const WAITS: &str = "its class waits for the first pod: its data comes when one mounts it";
+const OVERWRITTEN: &str = "it exists, and the data on its volume was replaced by the saved data";
 const STAYS: &str = "it exists, and what is on its volume stays: the saved data is not restored";
 
 impl Report {
@@ -53,6 +56,55 @@ impl Report {
             let there = matches!(outcome.reason, Reason::Created | Reason::Replaced);
             problems.extend(self.add_volume(at, there, end, &subject));
         }
+        self.add_problems(problems);
+    }
+
+    /// Takes in what became of the volumes of claims that exist, by their names in the target.
+    pub fn add_overwritten(&mut self, ended: &BTreeMap<Key, VolumeEnd>) {
+        let mut problems = Vec::new();
+        for at in 0..self.outcomes.len() {
+            let outcome = &self.outcomes[at];
+            if let Some(end) = ended
+                .get(&outcome.target)
+                .filter(|_| self.is_claim(outcome))
+            {
+                let subject = self.subject(outcome);
+                problems.extend(self.add_one_overwritten(at, end, &subject));
+            }
+        }
+        self.add_problems(problems);
+    }
+
+    fn add_one_overwritten(
+        &mut self,
+        at: usize,
+        end: &VolumeEnd,
+        subject: &str,
+    ) -> Option<Problem> {
+        let outcome = self.outcomes.get_mut(at)?;
+        match end {
+            VolumeEnd::Overwritten => {
+                outcome.reason = Reason::Overwritten;
+                outcome.message = message(OVERWRITTEN);
+                None
+            }
+            VolumeEnd::Failed(reason, words) => {
+                self.counts.skipped -= 1;
+                self.counts.failed += 1;
+                outcome.reason = *reason;
+                outcome.message = message(words);
+                Some(Problem::error(*reason, subject, words))
+            }
+            VolumeEnd::Cancelled | VolumeEnd::Filled | VolumeEnd::Waits => {
+                self.cancelled = true;
+                let words = "the restore was cancelled before its volume was overwritten";
+                outcome.message = message(words);
+                None
+            }
+        }
+    }
+
+    fn add_problems(&mut self, mut problems: Vec<Problem>) {
         problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
         problems.truncate(MAX_PROBLEMS);
         self.problems.extend(problems);
@@ -74,7 +126,7 @@ impl Report {
             });
         }
         match end {
-            VolumeEnd::Filled => None,
+            VolumeEnd::Filled | VolumeEnd::Overwritten => None,
             VolumeEnd::Waits => {
                 outcome.message = joined(&outcome.message, WAITS);
                 Some(Problem::warning(Reason::WaitingForPod, subject, WAITS))
@@ -179,5 +231,28 @@ mod tests {
             .iter()
             .filter(|p| p.severity == Severity::Error);
         assert_eq!((errors.count(), report.problems.len()), (1, 3));
+    }
+
+    #[test]
+    fn a_volume_that_was_not_overwritten_is_a_failure() {
+        let mut report = report(&[Reason::SkippedExisting; 3]);
+        report.counts.skipped = 3;
+        let failed = VolumeEnd::Failed(Reason::VolumeInUse, "the pod `x` mounts it".to_owned());
+        let ended = [VolumeEnd::Overwritten, failed, VolumeEnd::Cancelled];
+        let key = |at: usize| Key::new("store", &at.to_string());
+        let ended = ended.into_iter().enumerate();
+        report.add_overwritten(&ended.map(|(at, end)| (key(at), end)).collect());
+        let reasons = report.outcomes.iter().map(|outcome| outcome.reason);
+        assert_eq!(
+            reasons.collect::<Vec<_>>(),
+            [
+                Reason::Overwritten,
+                Reason::VolumeInUse,
+                Reason::SkippedExisting
+            ]
+        );
+        assert_eq!((report.counts.skipped, report.counts.failed), (2, 1));
+        assert_eq!(report.failures().count(), 1);
+        assert!(report.cancelled);
     }
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Pod,
 };
 use kube::ResourceExt;
-use lifebuoy_api::VolumeType;
+use lifebuoy_api::{OVERWRITING_ANNOTATION, VolumeType};
 use lifebuoy_engine::{
     archive::ObjectKey,
     volumes::{SnapshotClass, Volume, VolumeMode, bytes_of_quantity},
@@ -149,6 +149,7 @@ fn look(
                 .or_else(|| capacity(of.capacity.as_ref()))
                 .unwrap_or_default(),
             mounted: mounted.is_some(),
+            half_written: object.annotations().contains_key(OVERWRITING_ANNOTATION),
         },
         mounted,
     })
