@@ -9,6 +9,7 @@
 mod access;
 mod fill;
 mod job;
+mod node_path;
 mod policy;
 mod quantity;
 mod record;
@@ -22,7 +23,8 @@ pub(crate) use fill::tests::record as test_record;
 pub use fill::volume_restore_name;
 pub(crate) use fill::{Filling, ask_by_name, fill, requested, without_asking};
 pub use job::{JobRequest, MOVER_CONTAINER, MountedVolume, MoverConfig, job, job_name};
-pub use policy::{Decision, Policies, SnapshotClass, Volume};
+pub use node_path::{NodeDirectory, NodePath};
+pub use policy::{Decision, Policies, Reach, SnapshotClass, Volume};
 pub use quantity::bytes_of_quantity;
 pub use record::{SavedBy, SavedData, VolumeMode, VolumeRecord};
 pub use settle::settle;

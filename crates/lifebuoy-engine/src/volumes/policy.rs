@@ -30,8 +30,21 @@ pub struct Volume {
     pub access_modes: Vec<String>,
     /// How large it is, in bytes.
     pub capacity_bytes: u64,
-    /// Whether a running pod has it mounted.
-    pub mounted: bool,
+    /// Whether a mover can read it where a running pod has it.
+    pub reach: Reach,
+}
+
+/// Whether a mover can read a volume where a running pod has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It can.
+    Mounted,
+    /// No running pod has it.
+    NotMounted,
+    /// Nobody knows where the kubelet has volumes of its type.
+    Unknown,
+    /// It is this path of a node itself, which movers of the installation may not read.
+    NotAllowed(String),
 }
 
 /// A VolumeSnapshotClass.
@@ -204,10 +217,20 @@ fn by_default(volume: &Volume, classes: &[SnapshotClass]) -> Decision {
 }
 
 fn by_file_system(volume: &Volume, reason: String) -> Decision {
-    let but = match (volume.mode, volume.mounted) {
-        (VolumeMode::Filesystem, true) => return Decision::FileSystem { reason },
-        (VolumeMode::Block, _) => "a block volume has no files to read: take `way: Move`",
-        (_, false) => "no running pod has it mounted, so there is nothing to read it from",
+    let but = match (volume.mode, &volume.reach) {
+        (VolumeMode::Filesystem, Reach::Mounted) => return Decision::FileSystem { reason },
+        (VolumeMode::Block, _) => {
+            "a block volume has no files to read: take `way: Move`".to_owned()
+        }
+        (_, Reach::NotMounted) => {
+            "no running pod has it mounted, so there is nothing to read it from".to_owned()
+        }
+        (_, Reach::Unknown) => {
+            "movers do not know where a node has volumes of this type: take `way: Skip`".to_owned()
+        }
+        (_, Reach::NotAllowed(path)) => {
+            format!("hostPath `{path}` is not among `movers.hostPaths` of the installation")
+        }
     };
     Decision::Impossible {
         reason: format!("{reason}, and {but}"),
@@ -282,7 +305,7 @@ mod tests {
             mode: VolumeMode::Filesystem,
             access_modes: vec!["ReadWriteOnce".to_owned()],
             capacity_bytes: 1 << 30,
-            mounted: true,
+            reach: Reach::Mounted,
         };
         change(&mut volume);
         volume
@@ -324,13 +347,33 @@ mod tests {
             "Move snap: the driver `csi.example.com` takes snapshots"
         );
         assert!(decided(&[], &v, &[]).starts_with("FileSystem: there is no VolumeSnapshotClass"));
-        let unmounted = volume(|v| v.mounted = false);
+        let unmounted = volume(|v| v.reach = Reach::NotMounted);
         assert!(decided(&[], &unmounted, &[]).starts_with("Impossible"));
         let nfs = volume(|v| v.of = VolumeType::Nfs);
         assert!(decided(&[], &nfs, &one).starts_with("Impossible: its volume is of the type Nfs"));
         let block = volume(|v| v.mode = VolumeMode::Block);
         assert!(decided(&[], &block, &[]).starts_with("Impossible"));
         assert!(decided(&[], &block, &one).starts_with("Move"));
+    }
+
+    #[test]
+    fn what_a_mover_cannot_reach_is_not_read() {
+        let by_rule = [rule(VolumeWay::FileSystem, |_| {})];
+        let reached = |reach| {
+            let v = volume(|v| (v.of, v.reach) = (VolumeType::HostPath, reach));
+            decided(&by_rule, &v, &[])
+        };
+        insta::assert_snapshot!([
+            reached(Reach::Mounted),
+            reached(Reach::NotMounted),
+            reached(Reach::Unknown),
+            reached(Reach::NotAllowed("/etc".to_owned())),
+        ].join("\n"), @"
+        FileSystem: rule 1 of `volumePolicies`
+        Impossible: rule 1 of `volumePolicies`, and no running pod has it mounted, so there is nothing to read it from
+        Impossible: rule 1 of `volumePolicies`, and movers do not know where a node has volumes of this type: take `way: Skip`
+        Impossible: rule 1 of `volumePolicies`, and hostPath `/etc` is not among `movers.hostPaths` of the installation
+        ");
     }
 
     #[test]

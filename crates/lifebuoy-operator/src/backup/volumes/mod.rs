@@ -92,8 +92,10 @@ impl<'a> Saving<'a> {
 
     async fn save_each(&self, claims: &[ObjectKey]) -> VolumesSaved {
         let mut result = VolumesSaved::default();
-        let cluster = Cluster::new(&self.attempt.context.client);
-        let seen = match observe::observe(&cluster, claims).await {
+        let context = &self.attempt.context;
+        let cluster = Cluster::new(&context.client);
+        let host_paths = &context.config.movers.host_paths;
+        let seen = match observe::observe(&cluster, claims, host_paths).await {
             Ok(seen) => seen,
             Err(error) => {
                 let why = format!("it cannot be looked at: {}", sentence(&error, None));
@@ -107,7 +109,6 @@ impl<'a> Saving<'a> {
         let before = moving.iter().map(Moving::claim);
         let before = before::of(self.repo, &self.known.points, before).await;
         let cut = snapshot::cut(self, &cluster, &seen, moving, &mut result).await;
-        let context = &self.attempt.context;
         let mut moved = stream::iter(cut)
             .map(|volume| async {
                 let claim = volume.claim().clone();

@@ -146,11 +146,12 @@ async fn from_node(saving: &Saving<'_>, volume: &Moving, before: Option<&SavedDa
         return Err("no pod has it mounted any more".to_owned());
     };
     let kubelet = &saving.attempt.context.config.movers.kubelet_directory;
-    let path = match &mounted.place {
-        Place::BelowKubelet(below) => format!("{}/{below}", kubelet.trim_end_matches('/')),
-        Place::OnNode(path) => path.clone(),
+    let on_node = match &mounted.place {
+        Place::BelowKubelet(below) => MountedVolume::Mounted {
+            path: format!("{}/{below}", kubelet.trim_end_matches('/')),
+        },
+        Place::OnNode(directory) => MountedVolume::HostPath(directory.clone()),
     };
-    let on_node = MountedVolume::HostPath { path };
     let node = Some(mounted.node.clone());
     let (data, problems) = run(saving, volume, on_node, node, before).await?;
     Ok((SavedBy::FileSystem(data), problems))

@@ -9,7 +9,9 @@ use kube::{ResourceExt, api::DynamicObject};
 use lifebuoy_api::VolumeType;
 use lifebuoy_engine::{
     archive::ObjectKey,
-    volumes::{SnapshotClass, Volume, VolumeMode, bytes_of_quantity},
+    volumes::{
+        NodeDirectory, NodePath, Reach, SnapshotClass, Volume, VolumeMode, bytes_of_quantity,
+    },
 };
 
 use super::cluster::{Cluster, Kind};
@@ -40,14 +42,16 @@ pub(super) struct SeenVolume {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mounted {
     pub(super) node: String,
-    /// Below the kubelet's folder, or a path of the node.
     pub(super) place: Place,
 }
 
+/// Where on its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
+    /// Below the kubelet's directory.
     BelowKubelet(String),
-    OnNode(String),
+    /// A directory of the node itself.
+    OnNode(NodeDirectory),
 }
 
 /// A running pod.
@@ -64,11 +68,15 @@ pub(super) struct SeenPod {
     pub(super) claims: BTreeSet<String>,
 }
 
-/// Looks at the claims.
+/// Looks at the claims. Of the node itself, movers may read what is in `host_paths`.
 ///
 /// # Errors
 /// When the API server does not answer. What concerns one claim is in the result.
-pub(super) async fn observe(cluster: &Cluster, claims: &[ObjectKey]) -> Result<Seen, Error> {
+pub(super) async fn observe(
+    cluster: &Cluster,
+    claims: &[ObjectKey],
+    host_paths: &[NodePath],
+) -> Result<Seen, Error> {
     let classes = cluster.list(Kind::Class, "").await?;
     let mut seen = Seen {
         classes: classes.iter().filter_map(snapshot_class).collect(),
@@ -85,7 +93,7 @@ pub(super) async fn observe(cluster: &Cluster, claims: &[ObjectKey]) -> Result<S
                 Some(name) => cluster.volume(name).await?,
                 None => None,
             };
-            match look(claim, object, volume.as_ref(), &pods) {
+            match look(claim, object, volume.as_ref(), &pods, host_paths) {
                 Ok(volume) => seen.volumes.push(volume),
                 Err(why) => {
                     seen.unusable.insert(claim.clone(), why.to_owned());
@@ -106,6 +114,7 @@ fn look(
     object: Option<&PersistentVolumeClaim>,
     volume: Option<&PersistentVolume>,
     pods: &[SeenPod],
+    host_paths: &[NodePath],
 ) -> Result<SeenVolume, &'static str> {
     let object = object.ok_or("the claim was deleted meanwhile")?;
     if object.metadata.deletion_timestamp.is_some() {
@@ -126,10 +135,10 @@ fn look(
         quantity.and_then(|quantity| bytes_of_quantity(&quantity.0))
     };
     let name = spec.volume_name.as_deref().unwrap_or_default();
-    let mounted = pod.and_then(|pod| {
-        Some(Mounted {
+    let mounted = pod.ok_or(Reach::NotMounted).and_then(|pod| {
+        Ok(Mounted {
             node: pod.node.clone(),
-            place: place(of, name, &pod.uid)?,
+            place: place(of, name, &pod.uid, host_paths)?,
         })
     });
     Ok(SeenVolume {
@@ -151,9 +160,9 @@ fn look(
             capacity_bytes: capacity(status.and_then(|s| s.capacity.as_ref()))
                 .or_else(|| capacity(of.capacity.as_ref()))
                 .unwrap_or_default(),
-            mounted: mounted.is_some(),
+            reach: mounted.as_ref().err().cloned().unwrap_or(Reach::Mounted),
         },
-        mounted,
+        mounted: mounted.ok(),
     })
 }
 
@@ -171,15 +180,33 @@ fn volume_type(of: &PersistentVolumeSpec) -> VolumeType {
     }
 }
 
-/// Where the kubelet has the volume for a pod, by the names of its plugins.
-fn place(of: &PersistentVolumeSpec, name: &str, pod: &str) -> Option<Place> {
-    let below = |rest: String| Some(Place::BelowKubelet(format!("pods/{pod}/volumes/{rest}")));
+/// Where the kubelet has the volume for a pod, by the names of its plugins; or why a mover
+/// cannot read it there.
+fn place(
+    of: &PersistentVolumeSpec,
+    name: &str,
+    pod: &str,
+    host_paths: &[NodePath],
+) -> Result<Place, Reach> {
+    let below = |rest: String| Ok(Place::BelowKubelet(format!("pods/{pod}/volumes/{rest}")));
     match volume_type(of) {
         VolumeType::Csi => below(format!("kubernetes.io~csi/{name}/mount")),
         VolumeType::Local => below(format!("kubernetes.io~local-volume/{name}")),
         VolumeType::Nfs => below(format!("kubernetes.io~nfs/{name}")),
-        VolumeType::HostPath => Some(Place::OnNode(of.host_path.as_ref()?.path.clone())),
-        VolumeType::Other => None,
+        // The kubelet mounts it nowhere: the runtime binds the directory itself.
+        VolumeType::HostPath => {
+            let path = of
+                .host_path
+                .as_ref()
+                .map(|of| &*of.path)
+                .unwrap_or_default();
+            NodePath::parse(path)
+                .ok()
+                .and_then(|path| NodeDirectory::find(&path, host_paths))
+                .map(Place::OnNode)
+                .ok_or_else(|| Reach::NotAllowed(path.to_owned()))
+        }
+        VolumeType::Other => Err(Reach::Unknown),
     }
 }
 
@@ -244,7 +271,7 @@ mod tests {
         }));
         let key = ObjectKey::new("shop", "data");
         let pods = [seen_pod(&pod).unwrap()];
-        let seen = look(&key, Some(&claim), Some(&volume), &pods).unwrap();
+        let seen = look(&key, Some(&claim), Some(&volume), &pods, &[]).unwrap();
         assert_eq!(seen.volume.capacity_bytes, 2 << 30);
         assert_eq!(seen.volume.driver, "d.example.com");
         let mounted = seen.mounted.unwrap();
@@ -253,8 +280,35 @@ mod tests {
             mounted.place,
             Place::BelowKubelet("pods/u/volumes/kubernetes.io~csi/pv-1/mount".to_owned())
         );
-        assert!(look(&key, None, None, &[]).is_err());
-        assert!(look(&key, Some(&claim), None, &[]).is_err());
+        assert_eq!(seen.volume.reach, Reach::Mounted);
+        let alone = look(&key, Some(&claim), Some(&volume), &[], &[]).unwrap();
+        assert_eq!(alone.volume.reach, Reach::NotMounted);
+        assert!(look(&key, None, None, &[], &[]).is_err());
+        assert!(look(&key, Some(&claim), None, &[], &[]).is_err());
+    }
+
+    #[test]
+    fn each_type_of_volume_is_where_its_plugin_has_it() {
+        let allowed = [NodePath::parse("/srv").unwrap()];
+        let placed = |spec: serde_json::Value| place(&parsed(spec), "pv", "u", &allowed);
+        let below = |rest: &str| Ok(Place::BelowKubelet(format!("pods/u/volumes/{rest}")));
+        let csi = json!({"csi": {"driver": "d", "volumeHandle": "h"}});
+        assert_eq!(placed(csi), below("kubernetes.io~csi/pv/mount"));
+        let local = json!({"local": {"path": "/mnt/disk"}});
+        assert_eq!(placed(local), below("kubernetes.io~local-volume/pv"));
+        let nfs = json!({"nfs": {"server": "s", "path": "/x"}});
+        assert_eq!(placed(nfs), below("kubernetes.io~nfs/pv"));
+        let iscsi = json!({"iscsi": {"targetPortal": "t", "iqn": "i", "lun": 0}});
+        assert_eq!(placed(iscsi), Err(Reach::Unknown));
+        let on_node = |path: &str| placed(json!({"hostPath": {"path": path}}));
+        let directory = NodeDirectory::find(&NodePath::parse("/srv/shop").unwrap(), &allowed);
+        assert_eq!(
+            on_node("/srv//shop/"),
+            Ok(Place::OnNode(directory.unwrap()))
+        );
+        for path in ["/srv2", "/etc", "/srv/../etc", "/", "srv/shop"] {
+            assert_eq!(on_node(path), Err(Reach::NotAllowed(path.to_owned())));
+        }
     }
 
     #[test]
@@ -264,7 +318,7 @@ mod tests {
             "spec": {}, "status": {"phase": "Pending"},
         }));
         let key = ObjectKey::new("shop", "data");
-        let why = look(&key, Some(&claim), None, &[]).unwrap_err();
+        let why = look(&key, Some(&claim), None, &[], &[]).unwrap_err();
         assert_eq!(why, "the claim has no volume yet");
     }
 }
