@@ -16,8 +16,8 @@ use lifebuoy_engine::volumes::{
     JobRequest, MountedVolume, MoverConfig, NodeDirectory, NodePath, job,
 };
 use lifebuoy_scenarios::{
-    HOST_PATH, Installation, InstallationOptions, OPERATOR_NAMESPACE, SOON, World, backup, create, namespace,
-    scenario, until,
+    HOST_PATH, Installation, InstallationOptions, OPERATOR_NAMESPACE, SOON, World, backup, create,
+    namespace, scenario, until,
 };
 
 use serde_json::{Value, json};

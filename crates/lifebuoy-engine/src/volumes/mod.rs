@@ -7,6 +7,7 @@
 //! says last is its pod's termination message. It has no right in the cluster at all.
 
 mod access;
+mod empty_dir;
 mod fill;
 mod job;
 mod node_path;
@@ -18,6 +19,8 @@ mod size;
 mod task;
 
 pub use access::RepositoryAccess;
+pub(crate) use empty_dir::not_restored;
+pub use empty_dir::{empty_dir_key, empty_dir_of, subject};
 #[cfg(test)]
 pub(crate) use fill::tests::record as test_record;
 pub use fill::volume_restore_name;

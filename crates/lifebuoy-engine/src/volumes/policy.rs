@@ -11,12 +11,12 @@ use crate::{
     selection::{Glob, LabelMatcher},
 };
 
-/// A claim with its volume, as far as a decision needs it.
+/// A claim with its volume, or an emptyDir of a pod, as far as a decision needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
-    /// The claim.
+    /// The claim; of an emptyDir, an [`empty_dir_key`](super::empty_dir_key).
     pub claim: ObjectKey,
-    /// Its labels.
+    /// Its labels; of an emptyDir, those of its pod.
     pub labels: BTreeMap<String, String>,
     /// Its storage class; empty if it has none.
     pub storage_class: String,
@@ -117,6 +117,13 @@ impl Policies {
         })
     }
 
+    /// Whether a rule asks for emptyDirs.
+    #[must_use]
+    pub fn save_empty_dirs(&self) -> bool {
+        let mut rules = self.rules.iter();
+        rules.any(|rule| rule.way != VolumeWay::Skip && rule.types.contains(&VolumeType::EmptyDir))
+    }
+
     /// What is done about a volume in a cluster with these classes.
     #[must_use]
     pub fn decide(&self, volume: &Volume, classes: &[SnapshotClass]) -> Decision {
@@ -180,11 +187,16 @@ impl Rule {
             && named(&self.storage_classes, &volume.storage_class)
             && named(&self.drivers, &volume.driver)
             && (min..=max).contains(&volume.capacity_bytes)
-            && (self.types.is_empty() || self.types.contains(&volume.of))
+            && self.has_type(volume.of)
             && (self.access_modes.is_empty() || self.has_access_mode(volume))
             && self.labels.as_ref().is_none_or(|labels| {
                 labels.matches(|key| volume.labels.get(key).map(String::as_str))
             })
+    }
+
+    /// An emptyDir is nobody's data unless a rule says so.
+    fn has_type(&self, of: VolumeType) -> bool {
+        self.types.contains(&of) || (self.types.is_empty() && of != VolumeType::EmptyDir)
     }
 
     fn has_access_mode(&self, volume: &Volume) -> bool {
@@ -196,6 +208,10 @@ impl Rule {
 }
 
 fn by_default(volume: &Volume, classes: &[SnapshotClass]) -> Decision {
+    if volume.of == VolumeType::EmptyDir {
+        let reason = "no rule of `volumePolicies` names it".to_owned();
+        return Decision::Skip { reason };
+    }
     if volume.of != VolumeType::Csi {
         return Decision::Impossible {
             reason: format!(
@@ -374,6 +390,32 @@ mod tests {
         Impossible: rule 1 of `volumePolicies`, and movers do not know where a node has volumes of this type: take `way: Skip`
         Impossible: rule 1 of `volumePolicies`, and hostPath `/etc` is not among `movers.hostPaths` of the installation
         ");
+    }
+
+    #[test]
+    fn an_empty_dir_is_saved_by_a_rule_that_names_it_and_never_otherwise() {
+        let empty_dir = volume(|v| {
+            v.of = VolumeType::EmptyDir;
+            (v.storage_class, v.driver) = (String::new(), String::new());
+        });
+        let naming = |way| rule(way, |m| m.volume_types = vec![VolumeType::EmptyDir]);
+        let all = rule(VolumeWay::FileSystem, |_| {});
+        for (rules, expected, asks) in [
+            (vec![], "Skip", false),
+            (vec![all.clone()], "Skip", false),
+            (vec![naming(VolumeWay::Skip)], "Skip", false),
+            (
+                vec![all, naming(VolumeWay::FileSystem)],
+                "FileSystem: rule 2",
+                true,
+            ),
+            (vec![naming(VolumeWay::Move)], "Impossible: rule 1", true),
+        ] {
+            let told = decided(&rules, &empty_dir, &[]);
+            assert!(told.starts_with(expected), "{told}");
+            let policies = Policies::parse(&rules, "p").unwrap();
+            assert_eq!(policies.save_empty_dirs(), asks, "{told}");
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(crate) struct Whose {
     #[arg(long, value_name = "PATH")]
     pub(crate) saved_from: Option<PathBuf>,
     /// The volume of this PersistentVolumeClaim: the snapshot is then a recovery point of a
-    /// cluster, or `latest`.
+    /// cluster, or `latest`. NAMESPACE/POD/VOLUME is an emptyDir.
     #[arg(long, value_name = "NAMESPACE/CLAIM", conflicts_with_all = ["host", "saved_from"])]
     pub(crate) volume: Option<String>,
 }

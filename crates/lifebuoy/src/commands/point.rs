@@ -284,7 +284,7 @@ fn describe_manifest(text: &mut Description, manifest: &Manifest) {
         .iter()
         .map(|claim| format!("{claim}\n"))
         .collect();
-    let mut volumes = Table::new(&["CLAIM", "CLASS", "MODE", "WAY", "BYTES", "STORED", "WHY"]);
+    let mut volumes = Table::new(&["VOLUME", "CLASS", "MODE", "WAY", "BYTES", "STORED", "WHY"]);
     for volume in &manifest.volumes_saved {
         let data = volume.saved.data();
         volumes.row(vec![

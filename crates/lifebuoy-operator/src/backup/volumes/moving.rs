@@ -11,7 +11,7 @@ use lifebuoy_engine::{
     archive::ObjectKey,
     volumes::{
         Decision, MountedVolume, MoverReport, MoverTask, RepositoryAccess, SavedBy, SavedData,
-        SavedRoot, VolumeMode, VolumeRecord, Work,
+        SavedRoot, VolumeMode, VolumeRecord, Work, subject,
     },
 };
 use lifebuoy_repo::SessionId;
@@ -198,6 +198,13 @@ async fn run(
     let progress = |now| saving.progress.is_at(claim, now);
     let ended = mover::run(context, &job, task, &progress, saving.cancel).await;
     let report = ended.map_err(|error| sentence(&error, None))?;
+    tracing::info!(
+        volume = %claim,
+        bytes = report.bytes,
+        unchanged = report.unchanged,
+        bytes_stored = report.bytes_stored,
+        "a volume is saved"
+    );
     let problems = problems(claim, &report);
     let root = report
         .root
@@ -245,10 +252,9 @@ fn problems(claim: &ObjectKey, report: &MoverReport) -> Vec<Problem> {
         "{} of its files were not saved, or changed meanwhile: {examples}",
         report.problems
     );
-    let subject = format!("persistentvolumeclaims {claim}");
     vec![Problem::error(
         Reason::VolumeFilesNotSaved,
-        subject,
+        subject(claim),
         &message,
     )]
 }

@@ -1,4 +1,4 @@
-//! What is known of the claims and of the pods that mount them.
+//! What is known of the claims, of the pods that mount them, and of the pods' emptyDirs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,8 +9,10 @@ use kube::{ResourceExt, api::DynamicObject};
 use lifebuoy_api::VolumeType;
 use lifebuoy_engine::{
     archive::ObjectKey,
+    capture::VolumesFound,
     volumes::{
         NodeDirectory, NodePath, Reach, SnapshotClass, Volume, VolumeMode, bytes_of_quantity,
+        empty_dir_key,
     },
 };
 
@@ -26,11 +28,11 @@ pub(super) struct Seen {
     /// Claims that nothing can be done about, and why.
     pub(super) unusable: BTreeMap<ObjectKey, String>,
     pub(super) classes: Vec<SnapshotClass>,
-    /// The running pods of the claims' namespaces.
+    /// The running pods of the namespaces.
     pub(super) pods: Vec<SeenPod>,
 }
 
-/// A bound claim with its volume.
+/// A bound claim with its volume, or an emptyDir.
 #[derive(Clone, Debug)]
 pub(super) struct SeenVolume {
     pub(super) volume: Volume,
@@ -66,15 +68,24 @@ pub(super) struct SeenPod {
     pub(super) containers: Vec<String>,
     /// Claims that it mounts.
     pub(super) claims: BTreeSet<String>,
+    pub(super) empty_dirs: Vec<EmptyDir>,
 }
 
-/// Looks at the claims. Of the node itself, movers may read what is in `host_paths`.
+/// A directory that a pod has for as long as it is there: on the node's disk, or in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EmptyDir {
+    name: String,
+    /// 0 without a limit.
+    limit_bytes: u64,
+}
+
+/// Looks at the volumes. Of the node itself, movers may read what is in `host_paths`.
 ///
 /// # Errors
 /// When the API server does not answer. What concerns one claim is in the result.
 pub(super) async fn observe(
     cluster: &Cluster,
-    claims: &[ObjectKey],
+    wanted: &VolumesFound,
     host_paths: &[NodePath],
 ) -> Result<Seen, Error> {
     let classes = cluster.list(Kind::Class, "").await?;
@@ -82,7 +93,12 @@ pub(super) async fn observe(
         classes: classes.iter().filter_map(snapshot_class).collect(),
         ..Seen::default()
     };
-    let namespaces: BTreeSet<&str> = claims.iter().map(|claim| &*claim.namespace).collect();
+    let VolumesFound {
+        claims,
+        pods: with_empty_dirs,
+    } = wanted;
+    let keys = claims.iter().chain(with_empty_dirs);
+    let namespaces: BTreeSet<&str> = keys.map(|key| &*key.namespace).collect();
     for namespace in namespaces {
         let pods = cluster.pods(namespace).await?;
         let pods: Vec<_> = pods.iter().filter_map(seen_pod).collect();
@@ -100,6 +116,10 @@ pub(super) async fn observe(
                 }
             }
         }
+        let captured =
+            |pod: &&SeenPod| with_empty_dirs.contains(&ObjectKey::new(&*pod.namespace, &*pod.name));
+        let empty_dirs = pods.iter().filter(captured).flat_map(empty_dirs_of);
+        seen.volumes.extend(empty_dirs);
         seen.pods.extend(pods);
     }
     Ok(seen)
@@ -163,6 +183,29 @@ fn look(
             reach: mounted.as_ref().err().cloned().unwrap_or(Reach::Mounted),
         },
         mounted: mounted.ok(),
+    })
+}
+
+fn empty_dirs_of(pod: &SeenPod) -> impl Iterator<Item = SeenVolume> {
+    pod.empty_dirs.iter().map(|EmptyDir { name, limit_bytes }| {
+        let place = format!("pods/{}/volumes/kubernetes.io~empty-dir/{name}", pod.uid);
+        SeenVolume {
+            volume: Volume {
+                claim: empty_dir_key(&pod.namespace, &pod.name, name),
+                labels: pod.labels.clone(),
+                storage_class: String::new(),
+                of: VolumeType::EmptyDir,
+                driver: String::new(),
+                mode: VolumeMode::Filesystem,
+                access_modes: Vec::new(),
+                capacity_bytes: *limit_bytes,
+                reach: Reach::Mounted,
+            },
+            mounted: Some(Mounted {
+                node: pod.node.clone(),
+                place: Place::BelowKubelet(place),
+            }),
+        }
     })
 }
 
@@ -231,6 +274,15 @@ fn seen_pod(pod: &Pod) -> Option<SeenPod> {
         let claim = volume.persistent_volume_claim.as_ref()?;
         Some(claim.claim_name.clone())
     });
+    let empty_dirs = spec.volumes.iter().flatten().filter_map(|volume| {
+        let limit = volume.empty_dir.as_ref()?.size_limit.as_ref();
+        Some(EmptyDir {
+            name: volume.name.clone(),
+            limit_bytes: limit
+                .and_then(|limit| bytes_of_quantity(&limit.0))
+                .unwrap_or_default(),
+        })
+    });
     Some(SeenPod {
         namespace: pod.namespace()?,
         name: pod.name_any(),
@@ -239,6 +291,7 @@ fn seen_pod(pod: &Pod) -> Option<SeenPod> {
         labels: pod.labels().clone(),
         containers: spec.containers.iter().map(|c| c.name.clone()).collect(),
         claims: claims.collect(),
+        empty_dirs: empty_dirs.collect(),
     })
 }
 
@@ -309,6 +362,38 @@ mod tests {
         for path in ["/srv2", "/etc", "/srv/../etc", "/", "srv/shop"] {
             assert_eq!(on_node(path), Err(Reach::NotAllowed(path.to_owned())));
         }
+    }
+
+    #[test]
+    fn empty_dirs_are_where_the_kubelet_has_them() {
+        let pod: Pod = parsed(json!({
+            "metadata": {"name": "web-0", "namespace": "shop", "uid": "u", "labels": {"a": "b"}},
+            "spec": {"nodeName": "n", "containers": [{"name": "web"}], "volumes": [
+                {"name": "cache", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
+                {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+                {"name": "tmp", "emptyDir": {}},
+            ]},
+            "status": {"phase": "Running"},
+        }));
+        let seen: Vec<_> = empty_dirs_of(&seen_pod(&pod).unwrap()).collect();
+        let known: Vec<_> = seen
+            .iter()
+            .map(|of| (of.volume.claim.to_string(), of.volume.capacity_bytes))
+            .collect();
+        assert_eq!(
+            known,
+            [
+                ("shop/web-0/cache".to_owned(), 64 << 20),
+                ("shop/web-0/tmp".to_owned(), 0)
+            ]
+        );
+        let place = "pods/u/volumes/kubernetes.io~empty-dir/cache".to_owned();
+        let mounted = Mounted {
+            node: "n".to_owned(),
+            place: Place::BelowKubelet(place),
+        };
+        assert_eq!(seen[0].mounted, Some(mounted));
+        assert_eq!(seen[0].volume.labels["a"], "b");
     }
 
     #[test]
