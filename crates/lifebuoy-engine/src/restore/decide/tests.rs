@@ -587,7 +587,11 @@ fn of_empty_dirs_that_were_saved_plan_and_report_say_that_they_are_not_filled() 
         Vec::new(),
     );
     assert_eq!(said(&report.problems), said(&plan.problems));
-    assert!(report.table().contains("a/web-0/cache"), "{}", report.table());
+    assert!(
+        report.table().contains("a/web-0/cache"),
+        "{}",
+        report.table()
+    );
     for elsewhere in [
         json!({"selection": {"namespaces": ["b"]}}),
         json!({"selection": {"resources": ["persistentvolumeclaims"]}}),

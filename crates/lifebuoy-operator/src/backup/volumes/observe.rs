@@ -249,7 +249,8 @@ fn place(
                 .map(Place::OnNode)
                 .ok_or_else(|| Reach::NotAllowed(path.to_owned()))
         }
-        VolumeType::Other => Err(Reach::Unknown),
+        // A PersistentVolume is no emptyDir.
+        VolumeType::Other | VolumeType::EmptyDir => Err(Reach::Unknown),
     }
 }
 
@@ -271,6 +272,10 @@ fn seen_pod(pod: &Pod) -> Option<SeenPod> {
         return None;
     }
     let claims = spec.volumes.iter().flatten().filter_map(|volume| {
+        if volume.ephemeral.is_some() {
+            // By this name Kubernetes makes its claim.
+            return Some(format!("{}-{}", pod.name_any(), volume.name));
+        }
         let claim = volume.persistent_volume_claim.as_ref()?;
         Some(claim.claim_name.clone())
     });
@@ -365,17 +370,21 @@ mod tests {
     }
 
     #[test]
-    fn empty_dirs_are_where_the_kubelet_has_them() {
+    fn volumes_of_a_pod_are_known_and_empty_dirs_are_where_the_kubelet_has_them() {
         let pod: Pod = parsed(json!({
             "metadata": {"name": "web-0", "namespace": "shop", "uid": "u", "labels": {"a": "b"}},
             "spec": {"nodeName": "n", "containers": [{"name": "web"}], "volumes": [
                 {"name": "cache", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
                 {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+                {"name": "own", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}},
                 {"name": "tmp", "emptyDir": {}},
             ]},
             "status": {"phase": "Running"},
         }));
-        let seen: Vec<_> = empty_dirs_of(&seen_pod(&pod).unwrap()).collect();
+        let pod = seen_pod(&pod).unwrap();
+        let claims: Vec<_> = pod.claims.iter().map(String::as_str).collect();
+        assert_eq!(claims, ["data", "web-0-own"]);
+        let seen: Vec<_> = empty_dirs_of(&pod).collect();
         let known: Vec<_> = seen
             .iter()
             .map(|of| (of.volume.claim.to_string(), of.volume.capacity_bytes))
