@@ -111,8 +111,7 @@ pub(super) struct MoverFlags {
     )]
     kubelet_directory: String,
 
-    /// Directories of the nodes that movers may read, where volumes are of the type hostPath;
-    /// as JSON.
+    /// Directories of the nodes that movers may read for volumes of the type hostPath, as JSON.
     #[arg(
         long,
         value_name = "JSON",
