@@ -50,7 +50,9 @@ pub struct VolumeMatch {
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub drivers: Vec<String>,
 
-    /// What is behind the volumes. Without it, anything but `EmptyDir`.
+    /// What is behind the volumes. Without it, anything but `EmptyDir`: the directory that
+    /// a pod has for as long as it is there is saved by a rule that names it only, with
+    /// `way: FileSystem`, and no Restore fills it again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub volume_types: Vec<VolumeType>,
