@@ -49,6 +49,9 @@ fn lint_finds_nothing_and_every_mode_renders() {
         for (bad, said) in [
             ("mode=Sideways", "mode"),
             ("clusterName=UPPER", "clusterName"),
+            ("movers.hostPaths[0]=srv", "hostPaths"),
+            ("movers.hostPaths[0]=/srv/../etc", "hostPaths"),
+            ("movers.hostPaths[0]=/", "hostPaths"),
         ] {
             let args = [
                 "template",

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use k8s_openapi::api::authorization::v1::{
     NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
 };
@@ -12,10 +12,12 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use lifebuoy_api::{Backup, ConditionType, find};
-use lifebuoy_engine::volumes::{JobRequest, MountedVolume, MoverConfig, job};
+use lifebuoy_engine::volumes::{
+    JobRequest, MountedVolume, MoverConfig, NodeDirectory, NodePath, job,
+};
 use lifebuoy_scenarios::{
-    Installation, InstallationOptions, OPERATOR_NAMESPACE, SOON, World, backup, create, namespace,
-    scenario, until,
+    HOST_PATH, Installation, InstallationOptions, OPERATOR_NAMESPACE, SOON, World, backup, create,
+    namespace, scenario, until,
 };
 
 use serde_json::{Value, json};
@@ -132,14 +134,17 @@ fn nothing_but_movers_runs_in_their_namespace() {
                 json!({"metadata": metadata, "spec": spec}),
             )?)
         };
-        for restores in [false, true] {
-            for volume in volumes() {
+        for volume in volumes()? {
+            for restores in [false, true] {
+                if restores && !matches!(volume, MountedVolume::Claim { .. }) {
+                    continue;
+                }
                 let spec = serde_json::to_value(mover(&volume, restores)?)?;
                 pods.create(&dry, &pod(spec)?).await?;
             }
         }
         let change = |pointer: &str, value: Value| -> Result<Value> {
-            let mut spec = serde_json::to_value(mover(&volumes()[0], false)?)?;
+            let mut spec = serde_json::to_value(mover(&volumes()?[0], false)?)?;
             let (above, name) = pointer.rsplit_once('/').context("no pointer")?;
             let above = spec.pointer_mut(above).context("nothing there")?;
             above[name] = value;
@@ -174,17 +179,48 @@ fn nothing_but_movers_runs_in_their_namespace() {
             let refused = refused.with_context(|| format!("{pointer} is admitted"))?;
             ensure!(refused.to_string().contains(said), "{pointer}: {refused}");
         }
+        for (path, kind, read_only, said) in [
+            ("/etc", "Directory", true, "nothing of its node"),
+            ("/srv", "Directory", true, "nothing of its node"),
+            ("/srv/database", "Directory", true, "nothing of its node"),
+            (HOST_PATH, "Directory", false, "changes nothing"),
+            (HOST_PATH, "DirectoryOrCreate", true, "changes nothing"),
+            (HOST_PATH, "", true, "changes nothing"),
+        ] {
+            let host_path = json!({"path": path, "type": kind});
+            let mut spec = change(
+                "/volumes",
+                json!([{"name": "volume", "hostPath": host_path}]),
+            )?;
+            spec["containers"][0]["volumeMounts"] =
+                json!([{"name": "volume", "mountPath": "/volume", "readOnly": read_only}]);
+            let refused = pods.create(&dry, &pod(spec)?).await.err();
+            let refused = refused.with_context(|| format!("{path} as {kind} is admitted"))?;
+            ensure!(refused.to_string().contains(said), "{path}: {refused}");
+        }
         Ok(())
     });
 }
 
-fn volumes() -> [MountedVolume; 3] {
+fn volumes() -> Result<[MountedVolume; 5]> {
     let claim = |block| MountedVolume::Claim {
         name: "data".to_owned(),
         block,
     };
     let path = "/var/lib/kubelet/pods/1/volumes/x/y/mount".to_owned();
-    [claim(false), claim(true), MountedVolume::HostPath { path }]
+    let allowed = [NodePath::parse(HOST_PATH).map_err(Error::msg)?];
+    let on_node = |path: String| -> Result<MountedVolume> {
+        let path = NodePath::parse(&path).map_err(Error::msg)?;
+        let directory = NodeDirectory::find(&path, &allowed).context("not allowed")?;
+        Ok(MountedVolume::HostPath(directory))
+    };
+    Ok([
+        claim(false),
+        claim(true),
+        MountedVolume::Mounted { path },
+        on_node(HOST_PATH.to_owned())?,
+        on_node(format!("{HOST_PATH}/shop/1"))?,
+    ])
 }
 
 /// What the operator makes, as the chart tells it to.

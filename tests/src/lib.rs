@@ -10,6 +10,7 @@ mod installation;
 mod moving_databases;
 mod node_world;
 mod requests;
+mod volumes;
 mod world;
 
 pub use application::*;
@@ -19,4 +20,5 @@ pub use installation::*;
 pub use moving_databases::*;
 pub use node_world::*;
 pub use requests::*;
+pub use volumes::*;
 pub use world::*;

@@ -49,6 +49,16 @@ pub struct NodeWorld {
     kubectl: CommandLine,
 }
 
+/// Cluster `a` with the storage class `fast`, and its store.
+pub struct OneNodeWorld {
+    /// The cluster.
+    pub a: NodeWorld,
+    /// The store.
+    pub s3: S3Server,
+    /// Where the Repository `main` is in it.
+    pub store: Store,
+}
+
 /// Cluster `a` with the storage class `fast`, cluster `b` with the storage class
 /// `slow`, and the store that both use.
 pub struct NodeWorlds {
@@ -60,6 +70,25 @@ pub struct NodeWorlds {
     pub s3: S3Server,
 }
 
+impl OneNodeWorld {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub async fn start() -> Result<Self> {
+        let s3 = store("node").await?;
+        let store = Store::at(&s3, "node");
+        let a = NodeWorld::start("a", "fast", &[operator_image()?], &store).await?;
+        Ok(Self { a, s3, store })
+    }
+}
+
+fn operator_image() -> Result<Archive> {
+    let binary = operator_binary()?;
+    let binaries = binary.parent().context("the operator is in no folder")?;
+    images::operator(binaries, &directory::root())
+}
+
 impl NodeWorlds {
     /// Starts both, with images on top of the operator's.
     ///
@@ -68,7 +97,8 @@ impl NodeWorlds {
     pub async fn start(more: &[Archive]) -> Result<Self> {
         let s3 = store("nodes").await?;
         let place = Store::at(&s3, "nodes");
-        let images = images(more)?;
+        let mut images = vec![operator_image()?];
+        images.extend_from_slice(more);
         let (a, b) = tokio::try_join!(
             NodeWorld::start("a", "fast", &images, &place),
             NodeWorld::start("b", "slow", &images, &place),
@@ -77,27 +107,7 @@ impl NodeWorlds {
     }
 }
 
-/// The operator's image, and others.
-fn images(more: &[Archive]) -> Result<Vec<Archive>> {
-    let binary = operator_binary()?;
-    let binaries = binary.parent().context("the operator is in no folder")?;
-    let mut images = vec![images::operator(binaries, &directory::root())?];
-    images.extend_from_slice(more);
-    Ok(images)
-}
-
 impl NodeWorld {
-    /// Starts the cluster `a` with the storage class `fast` alone, and its store.
-    ///
-    /// # Errors
-    /// When a part does not start.
-    pub async fn start_alone() -> Result<(Self, S3Server)> {
-        let s3 = store("nodes").await?;
-        let place = Store::at(&s3, "nodes");
-        let world = Self::start("a", "fast", &images(&[])?, &place).await?;
-        Ok((world, s3))
-    }
-
     /// What a story on such clusters needs to be there, with the layers of its
     /// own images.
     #[must_use]
@@ -147,6 +157,7 @@ impl NodeWorld {
                 "movers.kubeletDirectory={}",
                 self.node.kubelet_root().display()
             ),
+            format!("movers.hostPaths[0]={}", self.host_path().display()),
         ];
         helm_install(&self.cluster, &options).await?;
         place
@@ -158,6 +169,12 @@ impl NodeWorld {
         self.kubectl(&[&available[..], &place].concat()).await?;
         repository_ready(&self.client(), OPERATOR_NAMESPACE, "main", PODS_LIMIT).await?;
         Ok(())
+    }
+
+    /// The directory of the node that movers may read; nobody has made it yet.
+    #[must_use]
+    pub fn host_path(&self) -> PathBuf {
+        self.node.folder().join("host")
     }
 
     /// A client with every right.

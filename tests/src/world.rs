@@ -32,6 +32,9 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .unwrap_or_else(|error| panic!("no runtime: {error}"))
 });
 
+/// The directory of nodes that movers of the shared installation may read.
+pub const HOST_PATH: &str = "/srv/data";
+
 static SHARED: OnceCell<World> = OnceCell::const_new();
 
 /// Runs a scenario to its end.
@@ -72,7 +75,9 @@ impl World {
     /// # Errors
     /// When it cannot be started.
     pub async fn shared() -> Result<&'static Self> {
-        SHARED.get_or_try_init(|| Self::start("shared")).await
+        let mut options = InstallationOptions::named("shared");
+        options.set = vec![format!("movers.hostPaths[0]={HOST_PATH}")];
+        SHARED.get_or_try_init(|| Self::start_with(options)).await
     }
 
     /// An installation of one's own.

@@ -174,7 +174,8 @@ reasons! {
     TypeUnavailable,
     /// A type could not be read at the revision of the others.
     TypeFuzzy,
-    /// The data of a PersistentVolumeClaim was not saved.
+    /// The data of a PersistentVolumeClaim, or of an emptyDir that a rule asks for, was
+    /// not saved.
     VolumeDataNotSaved,
     /// The data of a volume was left out, as the Backup asked for.
     VolumeSkipped,
@@ -197,6 +198,10 @@ reasons! {
     TickSkipped,
     /// Ticks passed while nobody looked.
     TicksMissed,
+
+    // Restore.
+    /// An emptyDir was saved, and is not filled again.
+    EmptyDirNotRestored,
 
     // Restore, an object at a time.
     /// The object was created.

@@ -36,7 +36,7 @@ pub struct VolumeMatch {
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub namespaces: Vec<String>,
 
-    /// Labels of the claims.
+    /// Labels of the claims; of the pods for the type `EmptyDir`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_selector: Option<LabelSelector>,
 
@@ -50,7 +50,9 @@ pub struct VolumeMatch {
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub drivers: Vec<String>,
 
-    /// What is behind the volumes.
+    /// What is behind the volumes. Without it, anything but `EmptyDir`: the directory that
+    /// a pod has for as long as it is there is saved by a rule that names it only, with
+    /// `way: FileSystem`, and no Restore fills it again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub volume_types: Vec<VolumeType>,
@@ -101,6 +103,11 @@ pub enum VolumeType {
     Local,
     /// An NFS share.
     Nfs,
+    /// A directory that a pod has for as long as it is there. It is no claim: the labels
+    /// are those of the pod, and its `sizeLimit` is its size. Only rules that name this
+    /// type are about it, and only `way: FileSystem` saves it; a Restore does not fill it
+    /// again.
+    EmptyDir,
     /// Anything else.
     Other,
 }

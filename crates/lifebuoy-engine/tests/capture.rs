@@ -57,6 +57,7 @@ async fn run(client: &Client, repo: &Repository) -> Result<Captured> {
         backup_uid: "uid".to_owned(),
         schedule: String::new(),
         volumes: VolumePolicy::Save,
+        empty_dirs: false,
         taken_at: DateTime::UNIX_EPOCH,
         own_namespace: None,
         down_groups_that_only_warn: Vec::new(),

@@ -54,6 +54,7 @@ async fn saved(client: &Client, namespaces: &[&str]) -> Result<Archive> {
         backup_uid: "u".to_owned(),
         schedule: String::new(),
         volumes: VolumePolicy::Skip,
+        empty_dirs: false,
         taken_at: DateTime::UNIX_EPOCH,
         own_namespace: None,
         down_groups_that_only_warn: Vec::new(),

@@ -36,5 +36,5 @@ mod volume_restore;
 
 pub use config::{Mode, OperatorConfig};
 pub use error::Error;
-pub use lifebuoy_engine::volumes::MoverConfig;
+pub use lifebuoy_engine::volumes::{MoverConfig, NodePath};
 pub use run::run;

@@ -18,8 +18,8 @@ use lifebuoy_api::{
     STAND_IN_LABEL, VolumeMatch, VolumePolicy, VolumeRule, VolumeWay,
 };
 use lifebuoy_scenarios::{
-    Ended, NodeWorld, OPERATOR_NAMESPACE, backup, copy_image_to_disk, create, eventually,
-    newest_of, node_scenario, restore, run, start_holder, until,
+    Ended, NodeWorld, OPERATOR_NAMESPACE, OneNodeWorld, backup, copy_image_to_disk, create,
+    eventually, newest_of, node_scenario, restore, run, start_holder, until,
 };
 use lifebuoy_testkit::node::images::BUSYBOX;
 use lifebuoy_testkit::sample::apply_yaml;
@@ -35,7 +35,7 @@ const LIMIT: Duration = Duration::from_secs(900);
 #[test]
 fn a_damaged_volume_is_restored_in_place() {
     node_scenario(&NodeWorld::needs(&[]), async {
-        let (a, _s3) = NodeWorld::start_alone().await?;
+        let OneNodeWorld { a, s3: _s3, .. } = OneNodeWorld::start().await?;
         let told = story(&a).await;
         a.recorded(told).await
     });

@@ -12,8 +12,8 @@ use lifebuoy_api::{
     VolumeWay,
 };
 use lifebuoy_scenarios::{
-    Ended, NodeWorld, OPERATOR_NAMESPACE, Store, backup, copy_image_to_disk, eventually,
-    from_snapshot, node_scenario, operator_binary, restore, run, start_holder,
+    Ended, NodeWorld, OPERATOR_NAMESPACE, OneNodeWorld, Store, backup, copy_image_to_disk,
+    eventually, from_snapshot, node_scenario, operator_binary, restore, run, start_holder,
 };
 use lifebuoy_testkit::oddities::noise;
 
@@ -31,8 +31,7 @@ const LOOKED_WITHIN: Duration = Duration::from_secs(300);
 #[test]
 fn a_kept_snapshot_brings_a_volume_back_and_goes_with_its_point() {
     node_scenario(&NodeWorld::needs(&[]), async {
-        let (a, s3) = NodeWorld::start_alone().await?;
-        let store = Store::at(&s3, "nodes");
+        let OneNodeWorld { a, store, s3: _s3 } = OneNodeWorld::start().await?;
         a.recorded(story(&a, &store).await).await
     });
 }

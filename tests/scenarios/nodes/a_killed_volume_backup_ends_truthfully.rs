@@ -21,7 +21,7 @@ use lifebuoy_api::{
 };
 use lifebuoy_scenarios::{
     Ended, NodeWorld, NodeWorlds, OPERATOR_NAMESPACE, Store, backup, copy_image_to_disk, create,
-    eventually, from_snapshot, node_scenario, operator_binary, restore, start_holder, until,
+    eventually, extract, from_snapshot, node_scenario, restore, start_holder, until,
 };
 use lifebuoy_testkit::oddities::noise;
 use lifebuoy_testkit::{S3Server, directory};
@@ -258,19 +258,8 @@ impl Story {
 
     async fn extract(&self, snapshot: &str, claim: &str) -> Result<PathBuf> {
         let target = directory::root().join(format!("extracted-{claim}"));
-        let output = tokio::process::Command::new(operator_binary()?)
-            .args(["repo", "restore", snapshot])
-            .arg(&target)
-            .args(["--volume", &format!("{NAMESPACE}/{claim}")])
-            .env("LIFEBUOY_ALLOW_HTTP", "true")
-            .envs(self.store.environment())
-            .output()
-            .await?;
-        ensure!(
-            output.status.success(),
-            "{claim} cannot be read from {snapshot}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let volume = format!("{NAMESPACE}/{claim}");
+        extract(&self.store, snapshot, &volume, &target).await?;
         Ok(target)
     }
 

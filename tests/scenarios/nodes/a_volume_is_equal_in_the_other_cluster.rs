@@ -5,14 +5,13 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use lifebuoy_api::{NameMapping, VolumeMatch, VolumePolicy, VolumeRule, VolumeWay};
 use lifebuoy_scenarios::{
     Ended, NodeWorld, NodeWorlds, OPERATOR_NAMESPACE, backup, copy_image_to_disk, newest_of,
-    node_scenario, restore, run, start_holder,
+    node_scenario, restore, run, same_bytes, same_files, start_holder,
 };
 use lifebuoy_testkit::oddities;
 
@@ -92,6 +91,8 @@ async fn bring_back(a: &NodeWorld, b: &NodeWorld) -> Result<()> {
         a.content(NAMESPACE, "disk").await?,
         b.content(NAMESPACE, "disk").await?,
     ];
+    let links = fs::metadata(trees[0].join("many/0/0.txt"))?.nlink();
+    ensure!(links == 2, "the files to compare are not as they were");
     same_files(&trees[0], &trees[1])?;
     let odd = |tree: &Path| oddities::seen(&tree.join("odd"));
     ensure!(
@@ -100,44 +101,4 @@ async fn bring_back(a: &NodeWorld, b: &NodeWorld) -> Result<()> {
     );
     same_bytes(&disks[0], &disks[1])?;
     b.nothing_is_left().await
-}
-
-fn same_files(one: &Path, other: &Path) -> Result<()> {
-    let count = FOLDERS * FILES_IN_EACH;
-    let links = fs::metadata(one.join("many/0/0.txt"))?.nlink();
-    ensure!(links == 2, "the files to compare are not as they were");
-    let output = Command::new("rsync")
-        .args(["-aHAXn", "--checksum", "--delete", "--itemize-changes"])
-        // With a slash, what is in them is compared.
-        .args([one.join(""), other.join("")])
-        .output()
-        .context("cannot run rsync")?;
-    let differences = String::from_utf8_lossy(&output.stdout);
-    let differences: Vec<&str> = differences.lines().collect();
-    ensure!(
-        output.status.success() && differences.is_empty(),
-        "of more than {count} files, {} differ: {:#?}\n{}",
-        differences.len(),
-        &differences[..differences.len().min(20)],
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
-}
-
-fn same_bytes(one: &Path, other: &Path) -> Result<()> {
-    ensure!(
-        fs::metadata(one)?.blocks() > 0,
-        "the disk to compare is empty"
-    );
-    let output = Command::new("cmp")
-        .args([one, other])
-        .output()
-        .context("cannot run cmp")?;
-    ensure!(
-        output.status.success(),
-        "the disks differ: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
 }

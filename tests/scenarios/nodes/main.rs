@@ -10,5 +10,7 @@ mod a_damaged_volume_is_restored_in_place;
 mod a_database_moves_to_another_cluster;
 mod a_kept_snapshot_brings_a_volume_back;
 mod a_killed_volume_backup_ends_truthfully;
+mod a_second_move_sends_only_what_has_changed;
 mod a_volume_is_equal_in_the_other_cluster;
+mod a_volume_without_snapshots_is_read_where_it_is_mounted;
 mod blows;

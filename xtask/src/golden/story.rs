@@ -249,6 +249,7 @@ async fn commit(writer: Arc<Writer>, source: &Source, backup: &str) -> Result<Se
         backup_uid: String::new(),
         schedule: String::new(),
         volumes: VolumePolicy::Save,
+        empty_dirs: false,
         taken_at: taken_at(backup)?,
         own_namespace: Some("lifebuoy".to_owned()),
         down_groups_that_only_warn: Vec::new(),

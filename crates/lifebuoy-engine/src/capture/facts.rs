@@ -37,6 +37,9 @@ const CLASS_FIELD_END: &[u8] = b"ClassName\":\"";
 /// The way of naming an IngressClass before there was a field for it.
 const INGRESS_CLASS_ANNOTATION: &[u8] = b"\"kubernetes.io/ingress.class\":\"";
 
+/// What a pod has that has emptyDirs. One too many costs a look.
+const EMPTY_DIR: &[u8] = b"\"emptyDir\":";
+
 /// The order in which types are read, so that what one needs of another is
 /// known in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +73,9 @@ pub(crate) fn stage_of_needed(group: &str, resource: &str) -> Option<Stage> {
 pub(crate) struct Facts {
     /// PersistentVolumeClaims that were captured.
     pub(crate) claims: BTreeSet<ObjectKey>,
+    /// Pods with emptyDirs that were captured; none where nobody wants to know.
+    pub(crate) pods: BTreeSet<ObjectKey>,
+    empty_dirs: bool,
     /// Services whose Endpoints are made by a controller.
     selecting_services: HashSet<ObjectKey>,
     /// Names of cluster-scoped objects that are needed, by group and resource.
@@ -79,6 +85,14 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// Nothing is known yet. `empty_dirs` says whether pods with emptyDirs are of interest.
+    pub(crate) fn new(empty_dirs: bool) -> Self {
+        Self {
+            empty_dirs,
+            ..Self::default()
+        }
+    }
+
     /// Learns from an object that is kept. `additions` says whether needed
     /// cluster-scoped objects are looked for at all.
     pub(crate) fn learn(
@@ -92,6 +106,9 @@ impl Facts {
         match (t.group, t.resource) {
             ("", "persistentvolumeclaims") => {
                 self.claims.insert(key());
+            }
+            ("", "pods") if self.empty_dirs && memmem::find(stable, EMPTY_DIR).is_some() => {
+                self.pods.insert(key());
             }
             ("", "services") if has_selector(object) => {
                 self.selecting_services.insert(key());
@@ -419,6 +436,26 @@ mod tests {
             );
         }
         assert_eq!(facts.claims.len(), 1);
+    }
+
+    #[test]
+    fn pods_with_empty_dirs_are_known_where_they_are_of_interest() {
+        for interest in [true, false] {
+            let mut facts = Facts::new(interest);
+            for (name, volume) in [
+                ("with", json!({"name": "cache", "emptyDir": {}})),
+                (
+                    "without",
+                    json!({"name": "settings", "configMap": {"name": "c"}}),
+                ),
+            ] {
+                let metadata = json!({"name": name, "namespace": "shop"});
+                let pod = json!({"metadata": metadata, "spec": {"volumes": [volume]}});
+                learn(&mut facts, "", "pods", &pod);
+            }
+            let expected = interest.then(|| ObjectKey::new("shop", "with"));
+            assert_eq!(facts.pods, expected.into_iter().collect());
+        }
     }
 
     #[test]

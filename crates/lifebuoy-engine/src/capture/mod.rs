@@ -17,7 +17,9 @@ mod shallow;
 mod splitter;
 mod type_run;
 
-pub use request::{CaptureProgress, CaptureRequest, Captured, ONLY_WARN_GROUPS, VolumesSaved};
+pub use request::{
+    CaptureProgress, CaptureRequest, Captured, ONLY_WARN_GROUPS, VolumesFound, VolumesSaved,
+};
 pub use run::{capture, cluster_uid, no_volumes};
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What a capture is asked, how far it is, and what it gives back.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -41,6 +41,8 @@ pub struct CaptureRequest {
     pub schedule: String,
     /// What is said about the data of PersistentVolumeClaims.
     pub volumes: VolumePolicy,
+    /// Whether pods with emptyDirs are of interest.
+    pub empty_dirs: bool,
     /// Now, by the caller's clock.
     pub taken_at: DateTime<Utc>,
     /// The operator's own namespace: of it, only itself and Repository and Schedule objects
@@ -106,14 +108,23 @@ impl CaptureProgress {
     }
 }
 
-/// What came of the data of the claims of a capture.
+/// What a capture has found whose data can be saved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumesFound {
+    /// The claims.
+    pub claims: Vec<ObjectKey>,
+    /// The pods with emptyDirs, where they are of interest.
+    pub pods: BTreeSet<ObjectKey>,
+}
+
+/// What came of the data of the volumes of a capture.
 #[derive(Clone, Debug, Default)]
 pub struct VolumesSaved {
-    /// Claims whose data was saved.
+    /// Claims and emptyDirs whose data was saved.
     pub saved: Vec<VolumeRecord>,
     /// Claims whose data is not wanted, and why.
     pub skipped: BTreeMap<ObjectKey, String>,
-    /// Why the data of others was not saved. Whatever is in neither of the three was
+    /// Why the data of others was not saved. A claim that is in neither of the three was
     /// not saved either.
     pub failed: BTreeMap<ObjectKey, String>,
     /// What else a person should know.

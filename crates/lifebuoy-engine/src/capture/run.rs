@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CaptureProgress, CaptureRequest, Captured, VolumesSaved,
+    CaptureProgress, CaptureRequest, Captured, VolumesFound, VolumesSaved,
     choose::{Chosen, Taken, choose, unavailable},
     domain::{Probed, Sandwich, sandwich},
     facts::{Facts, Stage},
@@ -29,7 +29,7 @@ use crate::{
     archive::{ArchiveWriter, Fidelity, Manifest, ObjectKey, TypeRecord, UnavailableGroup},
     point::{Point, PointSummary, SUMMARY_VERSION},
     steps::{Step, reached},
-    volumes::VolumeRecord,
+    volumes::{VolumeRecord, empty_dir_of, subject},
 };
 
 /// Lists in flight. The API server gives a list up to ten of its seats, and
@@ -41,7 +41,7 @@ const NAMESPACES_ONE_BY_ONE_MAX: usize = 8;
 const MANIFEST_PROBLEMS_MAX: usize = 1000;
 
 /// Captures what `request` selects into the session of `writer`, and commits it.
-/// Once everything is read, `volumes` saves the data of the claims among it; it ends
+/// Once everything is read, `volumes` saves the data of the volumes among it; it ends
 /// soon when the capture is cancelled.
 ///
 /// Dropping the future or cancelling leaves the session without an end: whoever
@@ -56,7 +56,7 @@ pub async fn capture(
     writer: Arc<Writer>,
     request: &CaptureRequest,
     progress: &CaptureProgress,
-    volumes: impl AsyncFnOnce(&[ObjectKey]) -> VolumesSaved,
+    volumes: impl AsyncFnOnce(&VolumesFound) -> VolumesSaved,
     cancel: &CancellationToken,
 ) -> Result<Captured, Error> {
     let lister: Arc<dyn Lister> = Arc::new(KubeLister::new(client.clone()));
@@ -64,7 +64,7 @@ pub async fn capture(
 }
 
 /// Saves the data of no volume; see [`capture`].
-pub async fn no_volumes(_: &[ObjectKey]) -> VolumesSaved {
+pub async fn no_volumes(_: &VolumesFound) -> VolumesSaved {
     VolumesSaved::default()
 }
 
@@ -95,7 +95,7 @@ pub(super) async fn capture_from(
     writer: Arc<Writer>,
     request: &CaptureRequest,
     progress: &CaptureProgress,
-    volumes: impl AsyncFnOnce(&[ObjectKey]) -> VolumesSaved,
+    volumes: impl AsyncFnOnce(&VolumesFound) -> VolumesSaved,
     cancel: &CancellationToken,
 ) -> Result<Captured, Error> {
     let read = read_cluster(&lister, &writer, request, progress);
@@ -106,7 +106,7 @@ pub(super) async fn capture_from(
     reached(Step::Listed);
     if request.volumes == VolumePolicy::Save {
         // Whoever is cancelled cleans up first.
-        let saved = volumes(&read.claims).await;
+        let saved = volumes(&read.found).await;
         read.add_volumes(saved);
     }
     if cancel.is_cancelled() {
@@ -140,8 +140,8 @@ struct Read {
     kubernetes_version: String,
     types: Vec<TypeRecord>,
     unavailable_groups: Vec<UnavailableGroup>,
-    /// Claims whose data was not saved.
-    claims: Vec<ObjectKey>,
+    /// Of these claims, those whose data was not saved.
+    found: VolumesFound,
     volumes: Vec<VolumeRecord>,
     problems: Vec<Problem>,
 }
@@ -156,9 +156,11 @@ impl Read {
             problems,
         } = saved;
         let known: BTreeSet<&ObjectKey> = saved.iter().map(|of| &of.claim).collect();
-        self.claims.retain(|claim| !known.contains(claim));
-        let unsaid = self.claims.iter();
-        let unsaid = unsaid.filter(|claim| !skipped.contains_key(claim));
+        let claims = &mut self.found.claims;
+        claims.retain(|claim| !known.contains(claim));
+        let unsaid = claims.iter().filter(|claim| !skipped.contains_key(claim));
+        let empty_dirs = failed.keys().filter(|key| empty_dir_of(key).is_some());
+        let unsaid = unsaid.chain(empty_dirs);
         self.problems.extend(volume_problems(unsaid, &failed));
         let skipped = skipped.iter().take(MAX_PROBLEMS);
         self.problems.extend(skipped.map(|(claim, why)| {
@@ -170,10 +172,6 @@ impl Read {
         self.problems.sort_by_key(|p| std::cmp::Reverse(p.severity));
         self.volumes = saved;
     }
-}
-
-fn subject(claim: &ObjectKey) -> String {
-    format!("persistentvolumeclaims {claim}")
 }
 
 async fn read_cluster(
@@ -208,7 +206,7 @@ async fn read_cluster(
         lister: Arc::clone(lister),
         archive: ArchiveWriter::new(Arc::clone(writer)),
         rules: keep_rules(request, &up, &down),
-        facts: Mutex::new(Facts::default()),
+        facts: Mutex::new(Facts::new(request.empty_dirs)),
         additions: up.iter().any(|c| c.taken == Taken::Needed),
         revision: revision.clone(),
         namespaces: one_by_one(request),
@@ -235,7 +233,13 @@ async fn read_cluster(
         problems.extend(of_type);
     }
     types.sort_by_cached_key(TypeRecord::id);
-    let claims: Vec<_> = shared.facts().claims.iter().cloned().collect();
+    let found = {
+        let mut facts = shared.facts();
+        VolumesFound {
+            claims: facts.claims.iter().cloned().collect(),
+            pods: std::mem::take(&mut facts.pods),
+        }
+    };
     // Stable: errors first, otherwise in the order in which they were found.
     problems.sort_by_key(|p| std::cmp::Reverse(p.severity));
     Ok(Read {
@@ -243,7 +247,7 @@ async fn read_cluster(
         kubernetes_version: discovered.kubernetes_version,
         types,
         unavailable_groups,
-        claims,
+        found,
         volumes: Vec::new(),
         problems,
     })
@@ -316,15 +320,18 @@ async fn read_stage(
     }
 }
 
-/// What is said about claims whose data was not saved: each by name up to a
-/// bound, the others by their number. The manifest lists all.
+/// What is said about claims and emptyDirs whose data was not saved: each by name up to
+/// a bound, the others by their number. The manifest lists all claims.
 fn volume_problems<'a>(
     claims: impl Iterator<Item = &'a ObjectKey>,
     why: &BTreeMap<ObjectKey, String>,
 ) -> Vec<Problem> {
     let claims: Vec<_> = claims.collect();
     let named = claims.iter().take(MAX_PROBLEMS).map(|key| {
-        let said = "the claim was saved, the data of its volume was not";
+        let said = match empty_dir_of(key) {
+            Some(_) => "it was not saved",
+            None => "the claim was saved, the data of its volume was not",
+        };
         let message = match why.get(key) {
             Some(why) => format!("{said}: {why}"),
             None => said.to_owned(),
@@ -389,7 +396,7 @@ fn manifest(request: &CaptureRequest, read: Read, summary: PointSummary) -> Mani
         kubernetes_version: _,
         types,
         unavailable_groups,
-        claims,
+        found,
         volumes,
         mut problems,
     } = read;
@@ -401,7 +408,7 @@ fn manifest(request: &CaptureRequest, read: Read, summary: PointSummary) -> Mani
         selection: request.selection.clone(),
         volumes: request.volumes,
         own_namespace: request.own_namespace.clone(),
-        volumes_not_saved: claims,
+        volumes_not_saved: found.claims,
         volumes_saved: volumes,
         types,
         unavailable_groups,

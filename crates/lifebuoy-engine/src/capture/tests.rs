@@ -25,7 +25,7 @@ use crate::{
     archive::{Archive, Fidelity, ObjectKey, TypeId},
     selection::{Glob, Selector},
     testing::{repository, session},
-    volumes::{SavedBy, SavedData, VolumeMode, VolumeRecord},
+    volumes::{SavedBy, SavedData, VolumeMode, VolumeRecord, empty_dir_key},
 };
 
 const CONFIGMAPS: &str = "/api/v1/configmaps";
@@ -56,6 +56,7 @@ fn request(selection: Selection) -> CaptureRequest {
         backup_uid: "uid-b".to_owned(),
         schedule: String::new(),
         volumes: VolumePolicy::Save,
+        empty_dirs: false,
         taken_at: DateTime::UNIX_EPOCH,
         own_namespace: Some("lifebuoy-system".to_owned()),
         down_groups_that_only_warn: ONLY_WARN_GROUPS
@@ -512,6 +513,10 @@ async fn a_point_keeps_the_data_of_its_volumes_when_the_movers_snapshot_is_forgo
         let claims = "/api/v1/persistentvolumeclaims";
         fake.put(claims, object("shop", name));
     }
+    fake.serve("", "Pod", "pods", true);
+    let mut pod = object("shop", "web-0");
+    pod["spec"] = json!({"volumes": [{"name": "tmp", "emptyDir": {}}]});
+    fake.put("/api/v1/pods", pod);
     let (_, writer) = session(&repo).await;
     let (data, cache) = (
         ObjectKey::new("shop", "data"),
@@ -519,19 +524,29 @@ async fn a_point_keeps_the_data_of_its_volumes_when_the_movers_snapshot_is_forgo
     );
     let record = moved(&repo, &data).await;
     let forgotten = record.saved.data().unwrap().session;
-    let volumes = async |claims: &[ObjectKey]| {
-        assert_eq!(claims.len(), 3);
+    let volumes = async |found: &VolumesFound| {
+        assert_eq!((found.claims.len(), found.pods.len()), (3, 1));
         VolumesSaved {
             saved: vec![record.clone()],
             skipped: [(cache, "a rule".to_owned())].into(),
-            failed: [(ObjectKey::new("shop", "broken"), "no class".to_owned())].into(),
+            failed: [
+                (ObjectKey::new("shop", "broken"), "no class".to_owned()),
+                (
+                    empty_dir_key("shop", "web-0", "tmp"),
+                    "it is gone".to_owned(),
+                ),
+            ]
+            .into(),
             problems: Vec::new(),
         }
     };
     let captured = capture_from(
         Arc::new(fake),
         writer,
-        &request(Selection::default()),
+        &CaptureRequest {
+            empty_dirs: true,
+            ..request(Selection::default())
+        },
         &CaptureProgress::new(),
         volumes,
         &CancellationToken::new(),
@@ -547,6 +562,7 @@ async fn a_point_keeps_the_data_of_its_volumes_when_the_movers_snapshot_is_forgo
         said,
         [
             ("persistentvolumeclaims shop/broken", Severity::Error),
+            ("pods shop/web-0, emptyDir tmp", Severity::Error),
             ("persistentvolumeclaims shop/cache", Severity::Warning),
         ]
     );

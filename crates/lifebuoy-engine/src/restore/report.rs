@@ -144,6 +144,8 @@ impl Report {
         };
         report.problems = report.grouped_problems();
         report.problems.extend(waited);
+        let untouched = plan.problems.iter().filter(|of| is_remark(of));
+        report.problems.extend(untouched.cloned());
         report
     }
 
@@ -233,7 +235,7 @@ impl Report {
         for problem in self
             .problems
             .iter()
-            .filter(|p| p.reason == Reason::DependencyNotReady.as_str())
+            .filter(|p| p.reason == Reason::DependencyNotReady.as_str() || is_remark(p))
         {
             let _ = writeln!(out, "\n{}: {}", problem.subject, problem.message);
         }
@@ -411,6 +413,11 @@ fn reason(text: &str) -> Result<Reason, Error> {
 
 fn damaged(message: &str) -> Error {
     Error::damaged(WHAT, message)
+}
+
+/// What a plan says that is as true when it has been carried out.
+fn is_remark(problem: &Problem) -> bool {
+    problem.reason == Reason::EmptyDirNotRestored.as_str()
 }
 
 /// Whether any problem is an error: then the restore is partial.

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::Error;
 use crate::archive::{Archive, ArchivedObject, Fidelity, Manifest, ObjectKey, TypeId, TypeRecord};
+use crate::volumes;
 
 /// Why a claim has no data.
 pub(crate) const NOT_SAVED: &str =
@@ -191,7 +192,7 @@ impl Survey {
         }
     }
 
-    /// Notes which claims have data, and which have none.
+    /// Notes which claims have data, and which have none; and what is not restored.
     pub(crate) fn look_at_volumes(&mut self, manifest: &Manifest, rules: &Rules) {
         let not_saved = manifest.volumes_not_saved.iter();
         self.without_data
@@ -203,6 +204,14 @@ impl Survey {
             self.without_data
                 .extend(saved.map(|of| (of.claim.clone(), NOBODY_FILLS)));
         }
+        let saved = manifest.volumes_saved.iter().map(|of| &of.claim);
+        let selector = &rules.selector;
+        let empty_dirs = saved.filter(|key| {
+            volumes::empty_dir_of(key).is_some()
+                && selector.resource("", "pods")
+                && selector.namespace(&key.namespace)
+        });
+        self.problems.extend(volumes::not_restored(empty_dirs));
     }
 
     /// Begins a type; whether there is anything of it to look at.

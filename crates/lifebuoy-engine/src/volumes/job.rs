@@ -19,12 +19,17 @@ use k8s_openapi::{
 use lifebuoy_api::{EXCLUDE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, SESSION_ANNOTATION};
 use lifebuoy_repo::SessionId;
 
-use super::task::{DEVICE_PLACE, FILES_PLACE, TASK_KEY, TERMINATION_PLACE};
+use super::{
+    node_path::{NodeDirectory, NodePath},
+    task::{DEVICE_PLACE, FILES_PLACE, TASK_KEY, TERMINATION_PLACE},
+};
 
 /// The name of the container of a mover's pod.
 pub const MOVER_CONTAINER: &str = "mover";
 /// Where the Secret is mounted.
 const TASK_DIRECTORY: &str = "/task";
+/// Where a directory is mounted that only has to be there.
+const CHECK_PLACE: &str = "/there";
 /// Only the owner may read the task: uid 0, as which every mover runs.
 const TASK_MODE: i32 = 0o400;
 /// A mover ends at once; this is for the runtime.
@@ -58,6 +63,8 @@ pub struct MoverConfig {
     pub log_level: String,
     /// The kubelet's directory on the nodes: below it is what pods have mounted.
     pub kubelet_directory: String,
+    /// Directories of the nodes that they may read, where volumes are of the type hostPath.
+    pub host_paths: Vec<NodePath>,
     /// Each sends no more than so many bytes a second.
     pub limit_upload: Option<u64>,
     /// Each receives no more than so many bytes a second.
@@ -80,6 +87,7 @@ impl MoverConfig {
             tolerations: Vec::new(),
             log_level: "info".to_owned(),
             kubelet_directory: "/var/lib/kubelet".to_owned(),
+            host_paths: Vec::new(),
             limit_upload: None,
             limit_download: None,
         }
@@ -96,11 +104,32 @@ pub enum MountedVolume {
         /// Whether it is a block device.
         block: bool,
     },
-    /// A directory of the node.
-    HostPath {
+    /// What the kubelet has mounted on the node for a pod.
+    Mounted {
         /// Its path there.
         path: String,
     },
+    /// A directory of the node.
+    HostPath(NodeDirectory),
+}
+
+impl MountedVolume {
+    /// Its path on the node; none for a claim, which can be on any.
+    fn on_node(&self) -> Option<String> {
+        match self {
+            Self::Claim { .. } => None,
+            Self::Mounted { path } => Some(path.clone()),
+            Self::HostPath(directory) => Some(directory.path()),
+        }
+    }
+
+    /// Where in the directory that is mounted it is, if it is not all of it.
+    fn below(&self) -> Option<&str> {
+        match self {
+            Self::HostPath(directory) => Some(&*directory.below).filter(|below| !below.is_empty()),
+            Self::Claim { .. } | Self::Mounted { .. } => None,
+        }
+    }
 }
 
 /// One mover.
@@ -190,7 +219,7 @@ fn pod_annotations() -> BTreeMap<String, String> {
 
 fn pod(request: &JobRequest<'_>) -> PodSpec {
     let config = request.config;
-    let on_node = matches!(request.volume, MountedVolume::HostPath { .. });
+    let on_node = request.volume.on_node().is_some();
     let node = request.node.map(str::to_owned);
     PodSpec {
         restart_policy: Some("Never".to_owned()),
@@ -217,7 +246,7 @@ fn pod(request: &JobRequest<'_>) -> PodSpec {
             ..PodSecurityContext::default()
         }),
         containers: vec![container(request)],
-        volumes: Some(vec![volume(request), task_volume(request.name)]),
+        volumes: Some(volumes(request)),
         ..PodSpec::default()
     }
 }
@@ -273,7 +302,18 @@ fn container(request: &JobRequest<'_>) -> Container {
         mounts.push(VolumeMount {
             name: "volume".to_owned(),
             mount_path: FILES_PLACE.to_owned(),
+            // Whoever writes above the volume may put a link in its way: the kubelet
+            // follows none that leads out of the directory that is mounted.
+            sub_path: request.volume.below().map(str::to_owned),
             read_only: Some(request.read_only),
+            ..VolumeMount::default()
+        });
+    }
+    if request.volume.below().is_some() {
+        mounts.push(VolumeMount {
+            name: "there".to_owned(),
+            mount_path: CHECK_PLACE.to_owned(),
+            read_only: Some(true),
             ..VolumeMount::default()
         });
     }
@@ -313,13 +353,10 @@ fn security(request: &JobRequest<'_>) -> SecurityContext {
             drop: Some(vec!["ALL".to_owned()]),
             add: (!add.is_empty()).then(|| add.iter().map(|name| (*name).to_owned()).collect()),
         }),
-        // What is below the kubelet's directory is labelled for the pods that it belongs
-        // to. No effect where there is no SELinux.
-        se_linux_options: matches!(request.volume, MountedVolume::HostPath { .. }).then(|| {
-            SELinuxOptions {
-                type_: Some("spc_t".to_owned()),
-                ..SELinuxOptions::default()
-            }
+        // What is on a node is labelled for the node, or for the pods that it belongs to. No effect where there is no SELinux.
+        se_linux_options: request.volume.on_node().map(|_| SELinuxOptions {
+            type_: Some("spc_t".to_owned()),
+            ..SELinuxOptions::default()
         }),
         ..SecurityContext::default()
     }
@@ -355,27 +392,42 @@ fn capabilities(request: &JobRequest<'_>) -> &'static [&'static str] {
     ]
 }
 
-fn volume(request: &JobRequest<'_>) -> Volume {
-    let mut volume = Volume {
-        name: "volume".to_owned(),
-        ..Volume::default()
-    };
-    match request.volume {
-        MountedVolume::Claim { name, .. } => {
-            volume.persistent_volume_claim = Some(PersistentVolumeClaimVolumeSource {
+fn volumes(request: &JobRequest<'_>) -> Vec<Volume> {
+    let mut volumes = match request.volume {
+        MountedVolume::Claim { name, .. } => vec![Volume {
+            name: "volume".to_owned(),
+            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
                 claim_name: name.clone(),
                 read_only: Some(request.read_only),
-            });
+            }),
+            ..Volume::default()
+        }],
+        MountedVolume::Mounted { path } => vec![host_path("volume", path)],
+        MountedVolume::HostPath(directory) => {
+            vec![host_path("volume", directory.allowed.as_str())]
         }
-        MountedVolume::HostPath { path } => {
-            volume.host_path = Some(HostPathVolumeSource {
-                path: path.clone(),
-                // Nothing is made where there is nothing.
-                type_: Some("Directory".to_owned()),
-            });
-        }
+    };
+    if let MountedVolume::HostPath(directory) = request.volume
+        && request.volume.below().is_some()
+    {
+        // The kubelet makes a `subPath` that is not there, and an empty directory would be
+        // saved. This one, which nobody reads, it refuses then.
+        volumes.push(host_path("there", &directory.path()));
     }
-    volume
+    volumes.push(task_volume(request.name));
+    volumes
+}
+
+fn host_path(name: &str, path: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        host_path: Some(HostPathVolumeSource {
+            path: path.to_owned(),
+            // Nothing is made where there is nothing.
+            type_: Some("Directory".to_owned()),
+        }),
+        ..Volume::default()
+    }
 }
 
 fn task_volume(secret: &str) -> Volume {
@@ -436,24 +488,40 @@ mod tests {
         }
     }
 
-    fn directory() -> MountedVolume {
-        MountedVolume::HostPath {
+    fn mounted() -> MountedVolume {
+        MountedVolume::Mounted {
             path: "/var/lib/kubelet/pods/1/volumes/x".to_owned(),
         }
+    }
+
+    fn directory(path: &str) -> MountedVolume {
+        let path = NodePath::parse(path).unwrap();
+        let allowed = NodePath::parse("/srv/data").unwrap();
+        MountedVolume::HostPath(NodeDirectory::find(&path, &[allowed]).unwrap())
     }
 
     #[test]
     fn each_variant_of_the_job() {
         insta::assert_yaml_snapshot!("save_files", made(claim(false), None, false));
         insta::assert_yaml_snapshot!("save_device", made(claim(true), None, false));
-        insta::assert_yaml_snapshot!("save_directory", made(directory(), Some("node-a"), false));
+        insta::assert_yaml_snapshot!("save_mounted", made(mounted(), Some("node-a"), false));
+        insta::assert_yaml_snapshot!(
+            "save_directory",
+            made(directory("/srv/data/shop/1"), Some("node-a"), false)
+        );
         insta::assert_yaml_snapshot!("restore_files", made(claim(false), Some("node-a"), true));
         insta::assert_yaml_snapshot!("restore_device", made(claim(true), None, true));
     }
 
     #[test]
     fn no_mover_may_do_more_than_its_work() {
-        for volume in [claim(true), claim(false), directory()] {
+        for volume in [
+            claim(true),
+            claim(false),
+            mounted(),
+            directory("/srv/data"),
+            directory("/srv/data/1"),
+        ] {
             for restores in [true, false] {
                 let job = made(volume.clone(), Some("node-a"), restores);
                 let spec = job.spec.unwrap();
@@ -472,6 +540,10 @@ mod tests {
                 let added = capabilities.add.unwrap_or_default();
                 assert!(!added.contains(&"SYS_ADMIN".to_owned()));
                 assert_eq!(added.is_empty(), is_block(&volume));
+                if volume.on_node().is_some() && !restores {
+                    let mounts = container.volume_mounts.iter().flatten();
+                    assert!(mounts.into_iter().all(|m| m.read_only == Some(true)));
+                }
             }
         }
     }

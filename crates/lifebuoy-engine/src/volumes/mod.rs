@@ -7,8 +7,10 @@
 //! says last is its pod's termination message. It has no right in the cluster at all.
 
 mod access;
+mod empty_dir;
 mod fill;
 mod job;
+mod node_path;
 mod policy;
 mod quantity;
 mod record;
@@ -17,12 +19,15 @@ mod size;
 mod task;
 
 pub use access::RepositoryAccess;
+pub(crate) use empty_dir::not_restored;
+pub use empty_dir::{empty_dir_key, empty_dir_of, subject};
 #[cfg(test)]
 pub(crate) use fill::tests::{kept as test_kept, record as test_record};
 pub use fill::volume_restore_name;
 pub(crate) use fill::{Filling, ask_by_name, fill, requested, without_asking};
 pub use job::{JobRequest, MOVER_CONTAINER, MountedVolume, MoverConfig, job, job_name};
-pub use policy::{Decision, Policies, SnapshotClass, Volume};
+pub use node_path::{NodeDirectory, NodePath};
+pub use policy::{Decision, Policies, Reach, SnapshotClass, Volume};
 pub use quantity::bytes_of_quantity;
 pub use record::{KeptSnapshot, SavedBy, SavedData, VolumeMode, VolumeRecord};
 pub use settle::settle;

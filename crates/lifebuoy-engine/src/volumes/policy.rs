@@ -11,12 +11,12 @@ use crate::{
     selection::{Glob, LabelMatcher},
 };
 
-/// A claim with its volume, as far as a decision needs it.
+/// A claim with its volume, or an emptyDir of a pod, as far as a decision needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
-    /// The claim.
+    /// The claim; of an emptyDir, an [`empty_dir_key`](super::empty_dir_key).
     pub claim: ObjectKey,
-    /// Its labels.
+    /// Its labels; of an emptyDir, those of its pod.
     pub labels: BTreeMap<String, String>,
     /// Its storage class; empty if it has none.
     pub storage_class: String,
@@ -30,10 +30,23 @@ pub struct Volume {
     pub access_modes: Vec<String>,
     /// How large it is, in bytes.
     pub capacity_bytes: u64,
-    /// Whether a running pod has it mounted.
-    pub mounted: bool,
     /// Whether a restore has begun to overwrite it and has not ended.
     pub half_written: bool,
+    /// Whether a mover can read it where a running pod has it.
+    pub reach: Reach,
+}
+
+/// Whether a mover can read a volume where a running pod has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It can.
+    Mounted,
+    /// No running pod has it.
+    NotMounted,
+    /// Nobody knows where the kubelet has volumes of its type.
+    Unknown,
+    /// It is this path of a node itself, which movers of the installation may not read.
+    NotAllowed(String),
 }
 
 /// A VolumeSnapshotClass.
@@ -148,6 +161,13 @@ impl Policies {
         })
     }
 
+    /// Whether a rule asks for emptyDirs.
+    #[must_use]
+    pub fn save_empty_dirs(&self) -> bool {
+        let mut rules = self.rules.iter();
+        rules.any(|rule| rule.way != VolumeWay::Skip && rule.types.contains(&VolumeType::EmptyDir))
+    }
+
     /// What is done about a volume in a cluster with these classes.
     #[must_use]
     pub fn decide(&self, volume: &Volume, classes: &[SnapshotClass]) -> Decision {
@@ -226,11 +246,16 @@ impl Rule {
             && named(&self.storage_classes, &volume.storage_class)
             && named(&self.drivers, &volume.driver)
             && (min..=max).contains(&volume.capacity_bytes)
-            && (self.types.is_empty() || self.types.contains(&volume.of))
+            && self.has_type(volume.of)
             && (self.access_modes.is_empty() || self.has_access_mode(volume))
             && self.labels.as_ref().is_none_or(|labels| {
                 labels.matches(|key| volume.labels.get(key).map(String::as_str))
             })
+    }
+
+    /// An emptyDir is nobody's data unless a rule says so.
+    fn has_type(&self, of: VolumeType) -> bool {
+        self.types.contains(&of) || (self.types.is_empty() && of != VolumeType::EmptyDir)
     }
 
     fn has_access_mode(&self, volume: &Volume) -> bool {
@@ -242,6 +267,10 @@ impl Rule {
 }
 
 fn by_default(volume: &Volume, classes: &[SnapshotClass]) -> Decision {
+    if volume.of == VolumeType::EmptyDir {
+        let reason = "no rule of `volumePolicies` names it".to_owned();
+        return Decision::Skip { reason };
+    }
     if volume.of != VolumeType::Csi {
         return Decision::Impossible {
             reason: format!(
@@ -263,10 +292,20 @@ fn by_default(volume: &Volume, classes: &[SnapshotClass]) -> Decision {
 }
 
 fn by_file_system(volume: &Volume, reason: String) -> Decision {
-    let but = match (volume.mode, volume.mounted) {
-        (VolumeMode::Filesystem, true) => return Decision::FileSystem { reason },
-        (VolumeMode::Block, _) => "a block volume has no files to read: take `way: Move`",
-        (_, false) => "no running pod has it mounted, so there is nothing to read it from",
+    let but = match (volume.mode, &volume.reach) {
+        (VolumeMode::Filesystem, Reach::Mounted) => return Decision::FileSystem { reason },
+        (VolumeMode::Block, _) => {
+            "a block volume has no files to read: take `way: Move`".to_owned()
+        }
+        (_, Reach::NotMounted) => {
+            "no running pod has it mounted, so there is nothing to read it from".to_owned()
+        }
+        (_, Reach::Unknown) => {
+            "movers do not know where a node has volumes of this type: take `way: Skip`".to_owned()
+        }
+        (_, Reach::NotAllowed(path)) => {
+            format!("hostPath `{path}` is not among `movers.hostPaths` of the installation")
+        }
     };
     Decision::Impossible {
         reason: format!("{reason}, and {but}"),
@@ -317,8 +356,8 @@ mod tests {
             mode: VolumeMode::Filesystem,
             access_modes: vec!["ReadWriteOnce".to_owned()],
             capacity_bytes: 1 << 30,
-            mounted: true,
             half_written: false,
+            reach: Reach::Mounted,
         };
         change(&mut volume);
         volume
@@ -361,7 +400,7 @@ mod tests {
             "Move snap: the driver `csi.example.com` takes snapshots"
         );
         assert!(decided(&[], &v, &[]).starts_with("FileSystem: there is no VolumeSnapshotClass"));
-        let unmounted = volume(|v| v.mounted = false);
+        let unmounted = volume(|v| v.reach = Reach::NotMounted);
         assert!(decided(&[], &unmounted, &[]).starts_with("Impossible"));
         let nfs = volume(|v| v.of = VolumeType::Nfs);
         assert!(decided(&[], &nfs, &one).starts_with("Impossible: its volume is of the type Nfs"));
@@ -381,6 +420,52 @@ mod tests {
             (VolumeWay::Skip, "Skip"),
         ] {
             assert!(decided(&[rule(way, |_| {})], &v, &one).starts_with(begins));
+        }
+    }
+
+    #[test]
+    fn what_a_mover_cannot_reach_is_not_read() {
+        let by_rule = [rule(VolumeWay::FileSystem, |_| {})];
+        let reached = |reach| {
+            let v = volume(|v| (v.of, v.reach) = (VolumeType::HostPath, reach));
+            decided(&by_rule, &v, &[])
+        };
+        insta::assert_snapshot!([
+            reached(Reach::Mounted),
+            reached(Reach::NotMounted),
+            reached(Reach::Unknown),
+            reached(Reach::NotAllowed("/etc".to_owned())),
+        ].join("\n"), @"
+        FileSystem: rule 1 of `volumePolicies`
+        Impossible: rule 1 of `volumePolicies`, and no running pod has it mounted, so there is nothing to read it from
+        Impossible: rule 1 of `volumePolicies`, and movers do not know where a node has volumes of this type: take `way: Skip`
+        Impossible: rule 1 of `volumePolicies`, and hostPath `/etc` is not among `movers.hostPaths` of the installation
+        ");
+    }
+
+    #[test]
+    fn an_empty_dir_is_saved_by_a_rule_that_names_it_and_never_otherwise() {
+        let empty_dir = volume(|v| {
+            v.of = VolumeType::EmptyDir;
+            (v.storage_class, v.driver) = (String::new(), String::new());
+        });
+        let naming = |way| rule(way, |m| m.volume_types = vec![VolumeType::EmptyDir]);
+        let all = rule(VolumeWay::FileSystem, |_| {});
+        for (rules, expected, asks) in [
+            (vec![], "Skip", false),
+            (vec![all.clone()], "Skip", false),
+            (vec![naming(VolumeWay::Skip)], "Skip", false),
+            (
+                vec![all, naming(VolumeWay::FileSystem)],
+                "FileSystem: rule 2",
+                true,
+            ),
+            (vec![naming(VolumeWay::Move)], "Impossible: rule 1", true),
+        ] {
+            let told = decided(&rules, &empty_dir, &[]);
+            assert!(told.starts_with(expected), "{told}");
+            let policies = Policies::parse(&rules, "p").unwrap();
+            assert_eq!(policies.save_empty_dirs(), asks, "{told}");
         }
     }
 

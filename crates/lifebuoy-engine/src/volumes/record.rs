@@ -1,4 +1,4 @@
-//! What a recovery point says of a claim whose data was saved.
+//! What a recovery point says of a claim, or of an emptyDir, whose data was saved.
 
 use std::fmt;
 
@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::ObjectKey;
 
-/// A claim whose data was saved, and where it is.
+/// A claim or an emptyDir whose data was saved, and where it is.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeRecord {
-    /// The claim, as it was captured.
+    /// The claim, as it was captured; of an emptyDir, an
+    /// [`empty_dir_key`](super::empty_dir_key).
     pub claim: ObjectKey,
     /// Its storage class; empty if it had none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -22,7 +23,7 @@ pub struct VolumeRecord {
     /// How pods may have it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub access_modes: Vec<String>,
-    /// How large it was, in bytes.
+    /// How large it was, in bytes; 0 for an emptyDir without a limit.
     pub capacity_bytes: u64,
     /// How it was saved.
     pub saved: SavedBy,

@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use kube::ResourceExt;
 use lifebuoy_api::{Access, Backup, BackupProgress, PointCluster, Problem, Reason, SCHEDULE_LABEL};
 use lifebuoy_engine::{
-    archive::{Archive, ObjectKey},
-    capture::{self, CaptureProgress, CaptureRequest, ONLY_WARN_GROUPS},
+    archive::Archive,
+    capture::{self, CaptureProgress, CaptureRequest, ONLY_WARN_GROUPS, VolumesFound},
     point::{Point, PointSummary, points},
     selection::{Glob, Selector},
     steps,
@@ -244,10 +244,10 @@ async fn save(
     let writer = Arc::new(writer);
     // Set once: an attempt has one writer.
     let _ = progress.writer.set(writer.clone());
-    let request = capture_request(attempt, cluster)?;
-    let client = &attempt.context.client;
     let volumes = Saving::new(attempt, repo, cluster, known, &progress.volumes, cancel)?;
-    let save_volumes = async |claims: &[ObjectKey]| volumes.save(claims).await;
+    let request = capture_request(attempt, cluster, volumes.empty_dirs())?;
+    let client = &attempt.context.client;
+    let save_volumes = async |found: &VolumesFound| volumes.save(found).await;
     let progress_of = &progress.capture;
     let captured =
         capture::capture(client, writer, &request, progress_of, save_volumes, cancel).await?;
@@ -260,7 +260,11 @@ async fn save(
     })
 }
 
-fn capture_request(attempt: &Attempt, cluster: &PointCluster) -> Result<CaptureRequest, Failure> {
+fn capture_request(
+    attempt: &Attempt,
+    cluster: &PointCluster,
+    empty_dirs: bool,
+) -> Result<CaptureRequest, Failure> {
     let backup = &attempt.backup;
     let only_warn = ONLY_WARN_GROUPS.iter().map(|glob| {
         Glob::parse(glob).map_err(|message| Failure::new(Reason::InternalError, message))
@@ -273,6 +277,7 @@ fn capture_request(attempt: &Attempt, cluster: &PointCluster) -> Result<CaptureR
         backup_uid: backup.uid().unwrap_or_default(),
         schedule: schedule_of(backup),
         volumes: backup.spec.volumes,
+        empty_dirs,
         taken_at: attempt.at,
         own_namespace: Some(attempt.context.config.namespace.clone()),
         down_groups_that_only_warn: only_warn.collect::<Result<_, _>>()?,

@@ -18,6 +18,9 @@ const TELL_AFTER: Duration = Duration::from_secs(30);
 const START_MAX: Duration = Duration::from_secs(12 * 60);
 /// A pod that is deleted and does not end: its node does not answer.
 const LOST_AFTER: Duration = Duration::from_secs(2 * 60);
+/// What the kubelet says of a directory of its node that is gone with its pod, and of a link
+/// that leads elsewhere: neither passes.
+const LASTING: [&str; 2] = ["hostPath type check failed", "failed to prepare subPath"];
 /// The wait before the second try; three times as long before each further one.
 const RETRY_MIN: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(5 * 60);
@@ -130,13 +133,14 @@ fn has_ended(job: &Job) -> bool {
 }
 
 fn not_starting(seen: &Seen, otherwise: &str, late: bool, too_late: bool) -> Next {
-    let why = || trouble(seen).unwrap_or_else(|| otherwise.to_owned());
-    if too_late {
-        Next::GiveUp(why())
-    } else if late {
-        Next::Wait(Some(why()))
+    if !late {
+        return Next::Wait(None);
+    }
+    let why = trouble(seen).unwrap_or_else(|| otherwise.to_owned());
+    if too_late || LASTING.iter().any(|lasting| why.contains(lasting)) {
+        Next::GiveUp(why)
     } else {
-        Next::Wait(None)
+        Next::Wait(Some(why))
     }
 }
 
@@ -375,6 +379,16 @@ mod tests {
             assert_eq!(at(&seen, 60), Next::Wait(Some(expected.to_owned())));
             assert_eq!(at(&seen, 3600), Next::GiveUp(expected.to_owned()));
         }
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_not_waited_for() {
+        let gone = "FailedMount: MountVolume.SetUp failed for volume \"volume\" : hostPath type \
+                    check failed: /pods/u/volumes/x is not a directory";
+        let pod = json!({"metadata": {}, "status": {"phase": "Pending"}});
+        let seen = seen(json!(null), pod, Some(gone));
+        assert_eq!(at(&seen, 1), Next::Wait(None));
+        assert_eq!(at(&seen, 60), Next::GiveUp(gone.to_owned()));
     }
 
     #[test]

@@ -45,8 +45,8 @@ pub(crate) struct Whose {
     #[arg(long, value_name = "PATH")]
     pub(crate) saved_from: Option<PathBuf>,
     /// The volume of this PersistentVolumeClaim: the snapshot is then a recovery point of a
-    /// cluster, or `latest`. Nothing can be read of one that was saved by `way: Snapshot`: it stays
-    /// in its storage system, and is lost with it.
+    /// cluster, or `latest`. NAMESPACE/POD/VOLUME is an emptyDir. Nothing can be read of one that was
+    /// saved by `way: Snapshot`: it stays in its storage system, and is lost with it.
     #[arg(long, value_name = "NAMESPACE/CLAIM", conflicts_with_all = ["host", "saved_from"])]
     pub(crate) volume: Option<String>,
 }

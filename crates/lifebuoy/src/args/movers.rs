@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
-use lifebuoy_operator::MoverConfig;
+use lifebuoy_operator::{MoverConfig, NodePath};
 use lifebuoy_repo::Rate;
 use serde::de::DeserializeOwned;
 
@@ -111,6 +111,16 @@ pub(super) struct MoverFlags {
     )]
     kubelet_directory: String,
 
+    /// Directories of the nodes that movers may read for volumes of the type hostPath, as JSON.
+    #[arg(
+        long,
+        value_name = "JSON",
+        value_parser = json::<Vec<NodePath>>,
+        env = "LIFEBUOY_MOVER_HOST_PATHS",
+        hide_env_values = true
+    )]
+    mover_host_paths: Option<Json<Vec<NodePath>>>,
+
     /// Each mover sends no more to the store than this a second, such as 500k or 10MiB.
     #[arg(
         long,
@@ -156,6 +166,7 @@ impl MoverFlags {
             mover_node_selector,
             mover_tolerations,
             kubelet_directory,
+            mover_host_paths,
             mover_limit_upload,
             mover_limit_download,
         } = self;
@@ -175,6 +186,7 @@ impl MoverFlags {
             tolerations: value_of(mover_tolerations, defaults.tolerations),
             log_level: log_level.to_owned(),
             kubelet_directory: kubelet_directory.clone(),
+            host_paths: value_of(mover_host_paths, defaults.host_paths),
             limit_upload: mover_limit_upload.map(Rate::bytes),
             limit_download: mover_limit_download.map(Rate::bytes),
         }
@@ -220,12 +232,14 @@ mod tests {
             r#"--mover-resources={"limits":{"memory":"1Gi"}}"#,
             r#"--mover-node-selector={"disk":"fast"}"#,
             r#"--mover-tolerations=[{"key":"backup","operator":"Exists"}]"#,
+            r#"--mover-host-paths=["/srv/data/"]"#,
             "--mover-limit-upload=1MiB",
         ])
         .unwrap();
         assert_eq!(config.resources.limits.unwrap()["memory"].0, "1Gi");
         assert_eq!(config.node_selector["disk"], "fast");
         assert_eq!(config.tolerations[0].key.as_deref(), Some("backup"));
+        assert_eq!(config.host_paths[0].as_str(), "/srv/data");
         assert_eq!(config.limit_upload, Some(1 << 20));
     }
 
@@ -234,6 +248,7 @@ mod tests {
         for wrong in [
             "--mover-resources=big",
             "--mover-tolerations={}",
+            r#"--mover-host-paths=["/srv/../etc"]"#,
             "--mover-limit-upload=1",
         ] {
             assert!(config(&[wrong]).is_err(), "{wrong}");

@@ -285,7 +285,7 @@ fn describe_manifest(text: &mut Description, manifest: &Manifest) {
         .iter()
         .map(|claim| format!("{claim}\n"))
         .collect();
-    let mut volumes = Table::new(&["CLAIM", "CLASS", "MODE", "WAY", "BYTES", "STORED", "WHY"]);
+    let mut volumes = Table::new(&["VOLUME", "CLASS", "MODE", "WAY", "BYTES", "STORED", "WHY"]);
     for volume in &manifest.volumes_saved {
         let stored = match &volume.saved {
             SavedBy::Move(data) | SavedBy::FileSystem(data) => data.bytes_stored.to_string(),

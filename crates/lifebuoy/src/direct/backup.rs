@@ -62,6 +62,7 @@ pub(crate) async fn save(
         backup_uid: String::new(),
         schedule: String::new(),
         volumes: saving.spec.volumes,
+        empty_dirs: false,
         taken_at: saving.at,
         own_namespace: Some(saving.own_namespace),
         down_groups_that_only_warn: only_warn.collect::<Result<_, _>>()?,

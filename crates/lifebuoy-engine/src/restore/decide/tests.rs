@@ -1,4 +1,4 @@
-use lifebuoy_api::{ExistingPolicy, Reason, Severity};
+use lifebuoy_api::{ExistingPolicy, Problem, Reason, RestoreCounts, Severity};
 use lifebuoy_repo::SessionId;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use crate::archive::{Manifest, ObjectKey, TypeId, TypeRecord, TypeTotals};
 use crate::discovery::ServedType;
 use crate::restore::kinds::test_objects::{object, record_of, remapped, rules, shop};
+use crate::restore::report::Report;
 use crate::restore::survey::{Survey, reading_order};
 use crate::restore::{Action, Existing, ExistingClaim, Key, NamespacePhase, Plan, Rules, Target};
 use crate::testing::fake_manifest;
-use crate::volumes::{VolumeMode, VolumeRecord, test_record};
+use crate::volumes::{VolumeMode, VolumeRecord, empty_dir_key, test_record};
 
 /// The manifest of a point in which the data of these claims was saved, and of no other.
 fn manifest(objects: &[Value], saved: &[VolumeRecord]) -> Manifest {
@@ -658,6 +659,42 @@ fn a_volume_that_cannot_take_the_data_is_refused_and_all_else_goes_on() {
         assert!(matches!(entry(&plan, SET).action, Action::Withhold { .. }));
         assert!(plan.refusal().is_none());
         assert_eq!(plan.overwritten().count(), 0);
+    }
+}
+
+#[test]
+fn of_empty_dirs_that_were_saved_plan_and_report_say_that_they_are_not_filled() {
+    let (objects, claim) = database();
+    let empty_dir = test_record(|r| r.claim = empty_dir_key("a", "web-0", "cache"));
+    let saved = [claim, empty_dir];
+    let said = |problems: &[Problem]| {
+        let warned = problems.iter().filter(|of| {
+            of.reason == Reason::EmptyDirNotRestored.as_str() && of.severity == Severity::Warning
+        });
+        warned.map(|of| of.message.clone()).collect::<Vec<_>>()
+    };
+    let plan = plan_with(&objects, &json!({}), &saved);
+    assert!(said(&plan.problems)[0].ends_with("a/web-0/cache"));
+    let ended = plan.entries.iter().map(|_| (Reason::Created, "".into()));
+    let report = Report::new(
+        &plan,
+        ended.collect(),
+        RestoreCounts::default(),
+        Vec::new(),
+        Vec::new(),
+    );
+    assert_eq!(said(&report.problems), said(&plan.problems));
+    assert!(
+        report.table().contains("a/web-0/cache"),
+        "{}",
+        report.table()
+    );
+    for elsewhere in [
+        json!({"selection": {"namespaces": ["b"]}}),
+        json!({"selection": {"resources": ["persistentvolumeclaims"]}}),
+    ] {
+        let plan = plan_with(&objects, &elsewhere, &saved);
+        assert!(said(&plan.problems).is_empty(), "{elsewhere}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The data of the volumes of a Backup: each is looked at, decided about, and saved by
+//! The data of the volumes of a Backup, and of emptyDirs: each is looked at, decided about, and saved by
 //! a mover of its own.
 //!
 //! ```text
@@ -20,11 +20,10 @@ mod snapshot;
 
 use futures::{StreamExt, stream};
 use kube::ResourceExt;
-use lifebuoy_api::PointCluster;
+use lifebuoy_api::{PointCluster, Problem, Reason};
 use lifebuoy_engine::{
-    archive::ObjectKey,
-    capture::VolumesSaved,
-    volumes::{Decision, Policies},
+    capture::{VolumesFound, VolumesSaved},
+    volumes::{Decision, Policies, empty_dir_of},
 };
 use lifebuoy_repo::Repository;
 use tokio_util::sync::CancellationToken;
@@ -82,35 +81,36 @@ impl<'a> Saving<'a> {
         })
     }
 
-    /// Saves the data of the claims, as far as that can be done. What cannot is said.
-    pub(super) async fn save(&self, claims: &[ObjectKey]) -> VolumesSaved {
-        if claims.is_empty() {
+    /// Whether emptyDirs are of interest.
+    pub(super) fn empty_dirs(&self) -> bool {
+        self.policies.save_empty_dirs()
+    }
+
+    /// Saves the data of the volumes, as far as that can be done. What cannot is said.
+    pub(super) async fn save(&self, found: &VolumesFound) -> VolumesSaved {
+        if *found == VolumesFound::default() {
             return VolumesSaved::default();
         }
         self.clean_up().await;
-        let saved = self.save_each(claims).await;
+        let saved = self.save_each(found).await;
         self.clean_up().await;
         saved
     }
 
-    async fn save_each(&self, claims: &[ObjectKey]) -> VolumesSaved {
+    async fn save_each(&self, found: &VolumesFound) -> VolumesSaved {
         let mut result = VolumesSaved::default();
-        let cluster = Cluster::new(&self.attempt.context.client);
-        let seen = match observe::observe(&cluster, claims).await {
+        let context = &self.attempt.context;
+        let cluster = Cluster::new(&context.client);
+        let host_paths = &context.config.movers.host_paths;
+        let seen = match observe::observe(&cluster, found, host_paths).await {
             Ok(seen) => seen,
-            Err(error) => {
-                let why = format!("it cannot be looked at: {}", sentence(&error, None));
-                let failed = claims.iter().map(|claim| (claim.clone(), why.clone()));
-                result.failed = failed.collect();
-                return result;
-            }
+            Err(error) => return not_seen(found, &sentence(&error, None)),
         };
         let moving = self.decide(&seen, &mut result);
         self.progress.expect(&moving);
         let before = moving.iter().map(Moving::claim);
         let before = before::of(self.repo, &self.known.points, before).await;
         let cut = snapshot::cut(self, &cluster, &seen, moving, &mut result).await;
-        let context = &self.attempt.context;
         let mut moved = stream::iter(cut)
             .map(|volume| async {
                 let claim = volume.claim().clone();
@@ -145,6 +145,8 @@ impl<'a> Saving<'a> {
         for volume in &seen.volumes {
             let claim = volume.volume.claim.clone();
             match self.policies.decide(&volume.volume, &seen.classes) {
+                // Nobody takes it for data that is missing.
+                Decision::Skip { .. } if empty_dir_of(&claim).is_some() => {}
                 Decision::Skip { reason } => {
                     result.skipped.insert(claim, reason);
                 }
@@ -171,5 +173,23 @@ impl<'a> Saving<'a> {
         if let Err(error) = snapshots::clean_up(&Snapshots::new(&context.client), &uid).await {
             tracing::warn!(%error, "cannot clean up snapshots; the sweep will");
         }
+    }
+}
+
+/// What is said of volumes that could not be looked at.
+fn not_seen(found: &VolumesFound, why: &str) -> VolumesSaved {
+    let why = format!("it cannot be looked at: {why}");
+    let failed = found
+        .claims
+        .iter()
+        .map(|claim| (claim.clone(), why.clone()));
+    let pods = (!found.pods.is_empty()).then(|| {
+        let message = format!("their emptyDirs were not saved: {why}");
+        Problem::error(Reason::VolumeDataNotSaved, "pods", &message)
+    });
+    VolumesSaved {
+        failed: failed.collect(),
+        problems: pods.into_iter().collect(),
+        ..VolumesSaved::default()
     }
 }

@@ -11,7 +11,7 @@ use lifebuoy_engine::{
     archive::ObjectKey,
     volumes::{
         Decision, MountedVolume, MoverReport, MoverTask, RepositoryAccess, SavedBy, SavedData,
-        SavedRoot, VolumeMode, VolumeRecord, Work,
+        SavedRoot, VolumeMode, VolumeRecord, Work, subject,
     },
 };
 use lifebuoy_repo::SessionId;
@@ -156,11 +156,12 @@ async fn from_node(saving: &Saving<'_>, volume: &Moving, before: Option<&SavedDa
         return Err("no pod has it mounted any more".to_owned());
     };
     let kubelet = &saving.attempt.context.config.movers.kubelet_directory;
-    let path = match &mounted.place {
-        Place::BelowKubelet(below) => format!("{}/{below}", kubelet.trim_end_matches('/')),
-        Place::OnNode(path) => path.clone(),
+    let on_node = match &mounted.place {
+        Place::BelowKubelet(below) => MountedVolume::Mounted {
+            path: format!("{}/{below}", kubelet.trim_end_matches('/')),
+        },
+        Place::OnNode(directory) => MountedVolume::HostPath(directory.clone()),
     };
-    let on_node = MountedVolume::HostPath { path };
     let node = Some(mounted.node.clone());
     let (data, problems) = run(saving, volume, on_node, node, before).await?;
     Ok((SavedBy::FileSystem(data), problems))
@@ -207,6 +208,13 @@ async fn run(
     let progress = |now| saving.progress.is_at(claim, now);
     let ended = mover::run(context, &job, task, &progress, saving.cancel).await;
     let report = ended.map_err(|error| sentence(&error, None))?;
+    tracing::info!(
+        volume = %claim,
+        bytes = report.bytes,
+        unchanged = report.unchanged,
+        bytes_stored = report.bytes_stored,
+        "a volume is saved"
+    );
     let problems = problems(claim, &report);
     let root = report
         .root
@@ -254,10 +262,9 @@ fn problems(claim: &ObjectKey, report: &MoverReport) -> Vec<Problem> {
         "{} of its files were not saved, or changed meanwhile: {examples}",
         report.problems
     );
-    let subject = format!("persistentvolumeclaims {claim}");
     vec![Problem::error(
         Reason::VolumeFilesNotSaved,
-        subject,
+        subject(claim),
         &message,
     )]
 }

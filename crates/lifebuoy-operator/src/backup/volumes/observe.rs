@@ -1,4 +1,4 @@
-//! What is known of the claims and of the pods that mount them.
+//! What is known of the claims, of the pods that mount them, and of the pods' emptyDirs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,11 @@ use kube::ResourceExt;
 use lifebuoy_api::{OVERWRITING_ANNOTATION, VolumeType};
 use lifebuoy_engine::{
     archive::ObjectKey,
-    volumes::{SnapshotClass, Volume, VolumeMode, bytes_of_quantity},
+    capture::VolumesFound,
+    volumes::{
+        NodeDirectory, NodePath, Reach, SnapshotClass, Volume, VolumeMode, bytes_of_quantity,
+        empty_dir_key,
+    },
 };
 
 use super::cluster::Cluster;
@@ -22,11 +26,11 @@ pub(super) struct Seen {
     /// Claims that nothing can be done about, and why.
     pub(super) unusable: BTreeMap<ObjectKey, String>,
     pub(super) classes: Vec<SnapshotClass>,
-    /// The running pods of the claims' namespaces.
+    /// The running pods of the namespaces.
     pub(super) pods: Vec<SeenPod>,
 }
 
-/// A bound claim with its volume.
+/// A bound claim with its volume, or an emptyDir.
 #[derive(Clone, Debug)]
 pub(super) struct SeenVolume {
     pub(super) volume: Volume,
@@ -38,14 +42,16 @@ pub(super) struct SeenVolume {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mounted {
     pub(super) node: String,
-    /// Below the kubelet's folder, or a path of the node.
     pub(super) place: Place,
 }
 
+/// Where on its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
+    /// Below the kubelet's directory.
     BelowKubelet(String),
-    OnNode(String),
+    /// A directory of the node itself.
+    OnNode(NodeDirectory),
 }
 
 /// A running pod.
@@ -60,18 +66,36 @@ pub(super) struct SeenPod {
     pub(super) containers: Vec<String>,
     /// Claims that it mounts.
     pub(super) claims: BTreeSet<String>,
+    pub(super) empty_dirs: Vec<EmptyDir>,
 }
 
-/// Looks at the claims.
+/// A directory that a pod has for as long as it is there: on the node's disk, or in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EmptyDir {
+    name: String,
+    /// 0 without a limit.
+    limit_bytes: u64,
+}
+
+/// Looks at the volumes. Of the node itself, movers may read what is in `host_paths`.
 ///
 /// # Errors
 /// When the API server does not answer. What concerns one claim is in the result.
-pub(super) async fn observe(cluster: &Cluster, claims: &[ObjectKey]) -> Result<Seen, Error> {
+pub(super) async fn observe(
+    cluster: &Cluster,
+    wanted: &VolumesFound,
+    host_paths: &[NodePath],
+) -> Result<Seen, Error> {
     let mut seen = Seen {
         classes: cluster.snapshots().classes().await?,
         ..Seen::default()
     };
-    let namespaces: BTreeSet<&str> = claims.iter().map(|claim| &*claim.namespace).collect();
+    let VolumesFound {
+        claims,
+        pods: with_empty_dirs,
+    } = wanted;
+    let keys = claims.iter().chain(with_empty_dirs);
+    let namespaces: BTreeSet<&str> = keys.map(|key| &*key.namespace).collect();
     for namespace in namespaces {
         let pods = cluster.pods(namespace).await?;
         let pods: Vec<_> = pods.iter().filter_map(seen_pod).collect();
@@ -82,13 +106,17 @@ pub(super) async fn observe(cluster: &Cluster, claims: &[ObjectKey]) -> Result<S
                 Some(name) => cluster.volume(name).await?,
                 None => None,
             };
-            match look(claim, object, volume.as_ref(), &pods) {
+            match look(claim, object, volume.as_ref(), &pods, host_paths) {
                 Ok(volume) => seen.volumes.push(volume),
                 Err(why) => {
                     seen.unusable.insert(claim.clone(), why.to_owned());
                 }
             }
         }
+        let captured =
+            |pod: &&SeenPod| with_empty_dirs.contains(&ObjectKey::new(&*pod.namespace, &*pod.name));
+        let empty_dirs = pods.iter().filter(captured).flat_map(empty_dirs_of);
+        seen.volumes.extend(empty_dirs);
         seen.pods.extend(pods);
     }
     Ok(seen)
@@ -103,6 +131,7 @@ fn look(
     object: Option<&PersistentVolumeClaim>,
     volume: Option<&PersistentVolume>,
     pods: &[SeenPod],
+    host_paths: &[NodePath],
 ) -> Result<SeenVolume, &'static str> {
     let object = object.ok_or("the claim was deleted meanwhile")?;
     if object.metadata.deletion_timestamp.is_some() {
@@ -123,10 +152,10 @@ fn look(
         quantity.and_then(|quantity| bytes_of_quantity(&quantity.0))
     };
     let name = spec.volume_name.as_deref().unwrap_or_default();
-    let mounted = pod.and_then(|pod| {
-        Some(Mounted {
+    let mounted = pod.ok_or(Reach::NotMounted).and_then(|pod| {
+        Ok(Mounted {
             node: pod.node.clone(),
-            place: place(of, name, &pod.uid)?,
+            place: place(of, name, &pod.uid, host_paths)?,
         })
     });
     Ok(SeenVolume {
@@ -148,10 +177,34 @@ fn look(
             capacity_bytes: capacity(status.and_then(|s| s.capacity.as_ref()))
                 .or_else(|| capacity(of.capacity.as_ref()))
                 .unwrap_or_default(),
-            mounted: mounted.is_some(),
+            reach: mounted.as_ref().err().cloned().unwrap_or(Reach::Mounted),
             half_written: object.annotations().contains_key(OVERWRITING_ANNOTATION),
         },
-        mounted,
+        mounted: mounted.ok(),
+    })
+}
+
+fn empty_dirs_of(pod: &SeenPod) -> impl Iterator<Item = SeenVolume> {
+    pod.empty_dirs.iter().map(|EmptyDir { name, limit_bytes }| {
+        let place = format!("pods/{}/volumes/kubernetes.io~empty-dir/{name}", pod.uid);
+        SeenVolume {
+            volume: Volume {
+                claim: empty_dir_key(&pod.namespace, &pod.name, name),
+                labels: pod.labels.clone(),
+                storage_class: String::new(),
+                of: VolumeType::EmptyDir,
+                driver: String::new(),
+                mode: VolumeMode::Filesystem,
+                access_modes: Vec::new(),
+                capacity_bytes: *limit_bytes,
+                reach: Reach::Mounted,
+                half_written: false,
+            },
+            mounted: Some(Mounted {
+                node: pod.node.clone(),
+                place: Place::BelowKubelet(place),
+            }),
+        }
     })
 }
 
@@ -169,15 +222,34 @@ fn volume_type(of: &PersistentVolumeSpec) -> VolumeType {
     }
 }
 
-/// Where the kubelet has the volume for a pod, by the names of its plugins.
-fn place(of: &PersistentVolumeSpec, name: &str, pod: &str) -> Option<Place> {
-    let below = |rest: String| Some(Place::BelowKubelet(format!("pods/{pod}/volumes/{rest}")));
+/// Where the kubelet has the volume for a pod, by the names of its plugins; or why a mover
+/// cannot read it there.
+fn place(
+    of: &PersistentVolumeSpec,
+    name: &str,
+    pod: &str,
+    host_paths: &[NodePath],
+) -> Result<Place, Reach> {
+    let below = |rest: String| Ok(Place::BelowKubelet(format!("pods/{pod}/volumes/{rest}")));
     match volume_type(of) {
         VolumeType::Csi => below(format!("kubernetes.io~csi/{name}/mount")),
         VolumeType::Local => below(format!("kubernetes.io~local-volume/{name}")),
         VolumeType::Nfs => below(format!("kubernetes.io~nfs/{name}")),
-        VolumeType::HostPath => Some(Place::OnNode(of.host_path.as_ref()?.path.clone())),
-        VolumeType::Other => None,
+        // The kubelet mounts it nowhere: the runtime binds the directory itself.
+        VolumeType::HostPath => {
+            let path = of
+                .host_path
+                .as_ref()
+                .map(|of| &*of.path)
+                .unwrap_or_default();
+            NodePath::parse(path)
+                .ok()
+                .and_then(|path| NodeDirectory::find(&path, host_paths))
+                .map(Place::OnNode)
+                .ok_or_else(|| Reach::NotAllowed(path.to_owned()))
+        }
+        // A PersistentVolume is no emptyDir.
+        VolumeType::Other | VolumeType::EmptyDir => Err(Reach::Unknown),
     }
 }
 
@@ -188,8 +260,21 @@ fn seen_pod(pod: &Pod) -> Option<SeenPod> {
         return None;
     }
     let claims = spec.volumes.iter().flatten().filter_map(|volume| {
+        if volume.ephemeral.is_some() {
+            // By this name Kubernetes makes its claim.
+            return Some(format!("{}-{}", pod.name_any(), volume.name));
+        }
         let claim = volume.persistent_volume_claim.as_ref()?;
         Some(claim.claim_name.clone())
+    });
+    let empty_dirs = spec.volumes.iter().flatten().filter_map(|volume| {
+        let limit = volume.empty_dir.as_ref()?.size_limit.as_ref();
+        Some(EmptyDir {
+            name: volume.name.clone(),
+            limit_bytes: limit
+                .and_then(|limit| bytes_of_quantity(&limit.0))
+                .unwrap_or_default(),
+        })
     });
     Some(SeenPod {
         namespace: pod.namespace()?,
@@ -199,6 +284,7 @@ fn seen_pod(pod: &Pod) -> Option<SeenPod> {
         labels: pod.labels().clone(),
         containers: spec.containers.iter().map(|c| c.name.clone()).collect(),
         claims: claims.collect(),
+        empty_dirs: empty_dirs.collect(),
     })
 }
 
@@ -231,7 +317,7 @@ mod tests {
         }));
         let key = ObjectKey::new("shop", "data");
         let pods = [seen_pod(&pod).unwrap()];
-        let seen = look(&key, Some(&claim), Some(&volume), &pods).unwrap();
+        let seen = look(&key, Some(&claim), Some(&volume), &pods, &[]).unwrap();
         assert_eq!(seen.volume.capacity_bytes, 2 << 30);
         assert_eq!(seen.volume.driver, "d.example.com");
         let mounted = seen.mounted.unwrap();
@@ -240,8 +326,71 @@ mod tests {
             mounted.place,
             Place::BelowKubelet("pods/u/volumes/kubernetes.io~csi/pv-1/mount".to_owned())
         );
-        assert!(look(&key, None, None, &[]).is_err());
-        assert!(look(&key, Some(&claim), None, &[]).is_err());
+        assert_eq!(seen.volume.reach, Reach::Mounted);
+        let alone = look(&key, Some(&claim), Some(&volume), &[], &[]).unwrap();
+        assert_eq!(alone.volume.reach, Reach::NotMounted);
+        assert!(look(&key, None, None, &[], &[]).is_err());
+        assert!(look(&key, Some(&claim), None, &[], &[]).is_err());
+    }
+
+    #[test]
+    fn each_type_of_volume_is_where_its_plugin_has_it() {
+        let allowed = [NodePath::parse("/srv").unwrap()];
+        let placed = |spec: serde_json::Value| place(&parsed(spec), "pv", "u", &allowed);
+        let below = |rest: &str| Ok(Place::BelowKubelet(format!("pods/u/volumes/{rest}")));
+        let csi = json!({"csi": {"driver": "d", "volumeHandle": "h"}});
+        assert_eq!(placed(csi), below("kubernetes.io~csi/pv/mount"));
+        let local = json!({"local": {"path": "/mnt/disk"}});
+        assert_eq!(placed(local), below("kubernetes.io~local-volume/pv"));
+        let nfs = json!({"nfs": {"server": "s", "path": "/x"}});
+        assert_eq!(placed(nfs), below("kubernetes.io~nfs/pv"));
+        let iscsi = json!({"iscsi": {"targetPortal": "t", "iqn": "i", "lun": 0}});
+        assert_eq!(placed(iscsi), Err(Reach::Unknown));
+        let on_node = |path: &str| placed(json!({"hostPath": {"path": path}}));
+        let directory = NodeDirectory::find(&NodePath::parse("/srv/shop").unwrap(), &allowed);
+        assert_eq!(
+            on_node("/srv//shop/"),
+            Ok(Place::OnNode(directory.unwrap()))
+        );
+        for path in ["/srv2", "/etc", "/srv/../etc", "/", "srv/shop"] {
+            assert_eq!(on_node(path), Err(Reach::NotAllowed(path.to_owned())));
+        }
+    }
+
+    #[test]
+    fn volumes_of_a_pod_are_known_and_empty_dirs_are_where_the_kubelet_has_them() {
+        let pod: Pod = parsed(json!({
+            "metadata": {"name": "web-0", "namespace": "shop", "uid": "u", "labels": {"a": "b"}},
+            "spec": {"nodeName": "n", "containers": [{"name": "web"}], "volumes": [
+                {"name": "cache", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
+                {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+                {"name": "own", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}},
+                {"name": "tmp", "emptyDir": {}},
+            ]},
+            "status": {"phase": "Running"},
+        }));
+        let pod = seen_pod(&pod).unwrap();
+        let claims: Vec<_> = pod.claims.iter().map(String::as_str).collect();
+        assert_eq!(claims, ["data", "web-0-own"]);
+        let seen: Vec<_> = empty_dirs_of(&pod).collect();
+        let known: Vec<_> = seen
+            .iter()
+            .map(|of| (of.volume.claim.to_string(), of.volume.capacity_bytes))
+            .collect();
+        assert_eq!(
+            known,
+            [
+                ("shop/web-0/cache".to_owned(), 64 << 20),
+                ("shop/web-0/tmp".to_owned(), 0)
+            ]
+        );
+        let place = "pods/u/volumes/kubernetes.io~empty-dir/cache".to_owned();
+        let mounted = Mounted {
+            node: "n".to_owned(),
+            place: Place::BelowKubelet(place),
+        };
+        assert_eq!(seen[0].mounted, Some(mounted));
+        assert_eq!(seen[0].volume.labels["a"], "b");
     }
 
     #[test]
@@ -251,7 +400,7 @@ mod tests {
             "spec": {}, "status": {"phase": "Pending"},
         }));
         let key = ObjectKey::new("shop", "data");
-        let why = look(&key, Some(&claim), None, &[]).unwrap_err();
+        let why = look(&key, Some(&claim), None, &[], &[]).unwrap_err();
         assert_eq!(why, "the claim has no volume yet");
     }
 }

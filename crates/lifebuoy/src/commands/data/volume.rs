@@ -11,7 +11,7 @@ use lifebuoy_repo::{Repository, Snapshot};
 
 use crate::{direct, error::Error};
 
-/// The volume of a claim in the point with this name; in the newest one that has it, if
+/// The volume of a claim, or the emptyDir of a pod, in the point with this name; in the newest one that has it, if
 /// the name is `latest`.
 ///
 /// # Errors
@@ -23,7 +23,7 @@ pub(super) async fn find(repo: &Repository, name: &str, claim: &str) -> Result<L
         let found = look(repo, &point, &wanted).await?;
         return found.ok_or_else(|| {
             Error::usage(
-                format!("the recovery point has no data of the claim `{claim}`"),
+                format!("the recovery point has no data of the volume `{claim}`"),
                 format!("see what it has: `lifebuoy recoverypoint describe {name}`"),
             )
         });
@@ -37,7 +37,7 @@ pub(super) async fn find(repo: &Repository, name: &str, claim: &str) -> Result<L
         }
     }
     Err(Error::usage(
-        format!("no recovery point has data of the claim `{claim}`"),
+        format!("no recovery point has data of the volume `{claim}`"),
         "list them: `lifebuoy recoverypoint list`",
     ))
 }
@@ -48,8 +48,9 @@ fn key(claim: &str) -> Result<ObjectKey, Error> {
             Ok(ObjectKey::new(namespace, name))
         }
         _ => Err(Error::usage(
-            format!("`{claim}` is no claim"),
-            "give its namespace and name, such as `shop/data-db-0`",
+            format!("`{claim}` is no volume"),
+            "give the namespace and name of its claim, such as `shop/data-db-0`; or those of a \
+             pod and the name of an emptyDir, such as `shop/web-0/cache`",
         )),
     }
 }
@@ -112,11 +113,15 @@ fn in_storage(point: &Point, volume: &VolumeRecord, kept: &KeptSnapshot) -> Erro
 
 #[cfg(test)]
 mod tests {
+    use lifebuoy_engine::volumes::empty_dir_key;
+
     use super::*;
 
     #[test]
     fn a_claim_is_named_with_its_namespace() {
         assert_eq!(key("shop/data").unwrap(), ObjectKey::new("shop", "data"));
+        let empty_dir = empty_dir_key("shop", "web-0", "cache");
+        assert_eq!(key("shop/web-0/cache").unwrap(), empty_dir);
         for wrong in ["data", "/data", "shop/", ""] {
             assert!(key(wrong).is_err(), "{wrong}");
         }
