@@ -615,7 +615,7 @@ async fn a_point_says_plainly_that_data_stays_in_its_storage_system() {
         record.saved = SavedBy::Snapshot(crate::volumes::test_kept());
         record.reason = "rule 1 of `volumePolicies`".to_owned();
     });
-    let volumes = async |_: &[ObjectKey]| VolumesSaved {
+    let volumes = async |_: &VolumesFound| VolumesSaved {
         saved: vec![record.clone()],
         ..VolumesSaved::default()
     };
