@@ -73,9 +73,9 @@ pub(crate) fn stage_of_needed(group: &str, resource: &str) -> Option<Stage> {
 pub(crate) struct Facts {
     /// PersistentVolumeClaims that were captured.
     pub(crate) claims: BTreeSet<ObjectKey>,
-    /// Pods with emptyDirs that were captured; none where nobody wants to know.
+    /// Pods with emptyDirs that are selected, also those that their controllers make again;
+    /// none where nobody wants to know.
     pub(crate) pods: BTreeSet<ObjectKey>,
-    empty_dirs: bool,
     /// Services whose Endpoints are made by a controller.
     selecting_services: HashSet<ObjectKey>,
     /// Names of cluster-scoped objects that are needed, by group and resource.
@@ -85,11 +85,12 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Nothing is known yet. `empty_dirs` says whether pods with emptyDirs are of interest.
-    pub(crate) fn new(empty_dirs: bool) -> Self {
-        Self {
-            empty_dirs,
-            ..Self::default()
+    /// Learns from a pod that is selected, whether it is kept or not.
+    pub(crate) fn learn_pod(&mut self, pod: &Shallow<'_>) {
+        let spec = pod.field("spec").unwrap_or_default();
+        if memmem::find(spec.as_bytes(), EMPTY_DIR).is_some() {
+            let key = ObjectKey::new(&*pod.namespace, &*pod.name);
+            self.pods.insert(key);
         }
     }
 
@@ -106,9 +107,6 @@ impl Facts {
         match (t.group, t.resource) {
             ("", "persistentvolumeclaims") => {
                 self.claims.insert(key());
-            }
-            ("", "pods") if self.empty_dirs && memmem::find(stable, EMPTY_DIR).is_some() => {
-                self.pods.insert(key());
             }
             ("", "services") if has_selector(object) => {
                 self.selecting_services.insert(key());
@@ -439,23 +437,21 @@ mod tests {
     }
 
     #[test]
-    fn pods_with_empty_dirs_are_known_where_they_are_of_interest() {
-        for interest in [true, false] {
-            let mut facts = Facts::new(interest);
-            for (name, volume) in [
-                ("with", json!({"name": "cache", "emptyDir": {}})),
-                (
-                    "without",
-                    json!({"name": "settings", "configMap": {"name": "c"}}),
-                ),
-            ] {
-                let metadata = json!({"name": name, "namespace": "shop"});
-                let pod = json!({"metadata": metadata, "spec": {"volumes": [volume]}});
-                learn(&mut facts, "", "pods", &pod);
-            }
-            let expected = interest.then(|| ObjectKey::new("shop", "with"));
-            assert_eq!(facts.pods, expected.into_iter().collect());
+    fn pods_with_empty_dirs_are_known() {
+        let mut facts = Facts::default();
+        for (name, volume) in [
+            ("with", json!({"name": "cache", "emptyDir": {}})),
+            (
+                "without",
+                json!({"name": "set", "configMap": {"name": "c"}}),
+            ),
+        ] {
+            let metadata = json!({"name": name, "namespace": "shop"});
+            let pod = json!({"metadata": metadata, "spec": {"volumes": [volume]}});
+            let bytes = serde_json::to_vec(&pod).unwrap();
+            facts.learn_pod(&Shallow::parse(&bytes).unwrap());
         }
+        assert_eq!(facts.pods, [ObjectKey::new("shop", "with")].into());
     }
 
     #[test]

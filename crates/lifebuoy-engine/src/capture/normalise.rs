@@ -110,6 +110,13 @@ pub(crate) enum Verdict {
     Skip(Why),
 }
 
+impl Verdict {
+    /// Whether the selection means the object, also where its controller makes it again.
+    pub(crate) fn is_meant(self) -> bool {
+        matches!(self, Self::Keep | Self::Skip(Why::Controlled))
+    }
+}
+
 /// Why an object is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {

@@ -113,7 +113,8 @@ impl CaptureProgress {
 pub struct VolumesFound {
     /// The claims.
     pub claims: Vec<ObjectKey>,
-    /// The pods with emptyDirs, where they are of interest.
+    /// The pods with emptyDirs, where they are of interest: all that are selected, though
+    /// those with a controller are not captured.
     pub pods: BTreeSet<ObjectKey>,
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub(super) facts: Mutex<Facts>,
     /// Whether needed cluster-scoped objects are looked for.
     pub(super) additions: bool,
+    /// Whether pods with emptyDirs are of interest.
+    pub(super) empty_dirs: bool,
     /// The revision that types of the main store are read at.
     pub(super) revision: String,
     /// The namespaces to list one by one, where that is better than all at once.

@@ -98,7 +98,11 @@ impl TypeRun {
         }
         *previous = Some(key.clone());
         self.last_seen = Some(key.clone());
-        if !self.keeps(&object) {
+        let said = verdict(type_name(&self.chosen), &object, &self.shared.rules);
+        if said.is_meant() && self.looks_for_empty_dirs() {
+            self.shared.facts().learn_pod(&object);
+        }
+        if said != Verdict::Keep || !self.keeps(&object) {
             return Ok(());
         }
         self.stable.clear();
@@ -124,11 +128,14 @@ impl TypeRun {
         self.keep(key).await
     }
 
+    fn looks_for_empty_dirs(&self) -> bool {
+        let served = &self.chosen.served;
+        self.shared.empty_dirs && served.group.is_empty() && served.resource == "pods"
+    }
+
+    /// Whether an object is kept of which nothing speaks against it but others.
     fn keeps(&self, object: &Shallow<'_>) -> bool {
         let name = type_name(&self.chosen);
-        if verdict(name, object, &self.shared.rules) != Verdict::Keep {
-            return false;
-        }
         if (name.group, name.resource) == ("", "endpoints") {
             return !self.shared.facts().selected_by_service(object);
         }

@@ -113,9 +113,9 @@ pub(super) async fn observe(
                 }
             }
         }
-        let captured =
+        let selected =
             |pod: &&SeenPod| with_empty_dirs.contains(&ObjectKey::new(&*pod.namespace, &*pod.name));
-        let empty_dirs = pods.iter().filter(captured).flat_map(empty_dirs_of);
+        let empty_dirs = pods.iter().filter(selected).flat_map(empty_dirs_of);
         seen.volumes.extend(empty_dirs);
         seen.pods.extend(pods);
     }
