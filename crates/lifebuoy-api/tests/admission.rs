@@ -700,7 +700,7 @@ async fn defaults_are_visible(client: &Client) -> Result<()> {
     let expected = json!({
         "from": {"recoveryPoint": "p"}, "mode": "Run", "cancel": false,
         "selection": {"clusterScoped": "Auto"}, "mapping": {},
-        "existing": {"policy": "Skip"}, "volumes": "Withhold",
+        "existing": {"policy": "Skip"}, "volumes": "Withhold", "existingVolumes": "Keep",
     });
     ensure!(made["spec"] == expected, "{}", made["spec"]);
 

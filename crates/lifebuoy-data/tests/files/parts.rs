@@ -16,7 +16,7 @@ const MIB: u64 = 1 << 20;
 /// What is to be saved: more than goes before the first part, and in it.
 const SAVED_BYTES: u64 = 320 * MIB;
 /// Requests that one misses that is cut off: fewer than are made after the first part.
-const REQUESTS_MISSED: usize = 10;
+const REQUESTS_MISSED: usize = 14;
 
 /// With an empty repository.
 async fn new_store() -> Arc<dyn ObjectStore> {
