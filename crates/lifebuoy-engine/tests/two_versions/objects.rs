@@ -11,8 +11,7 @@ use chrono::DateTime;
 use futures::TryStreamExt;
 use lifebuoy_api::{Completeness, Consistency, PointCluster, Selection, VolumePolicy};
 use lifebuoy_engine::archive::{
-    Archive, ArchiveWriter, ArchivedObject, Fidelity, MANIFEST_VERSION, Manifest, ObjectKey,
-    TypeId, TypeRecord,
+    Archive, ArchiveWriter, ArchivedObject, Fidelity, Manifest, ObjectKey, TypeId, TypeRecord,
 };
 use lifebuoy_engine::point::PointSummary;
 use lifebuoy_repo::{
@@ -119,7 +118,7 @@ async fn write(
 
 fn manifest(cluster: &str, record: TypeRecord) -> Manifest {
     Manifest {
-        version: MANIFEST_VERSION,
+        version: Manifest::version_for(&[]),
         summary: PointSummary {
             version: 1,
             cluster: PointCluster {
