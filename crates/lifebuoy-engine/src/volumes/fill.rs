@@ -46,6 +46,7 @@ pub(crate) fn fill(
     if let Some(elsewhere) = elsewhere(claim) {
         return Ok(Filling::Elsewhere(elsewhere));
     }
+    check_volume(claim)?;
     check_mode(claim, record)?;
     let room = check_size(claim, captured, record)?;
     let kept = record.saved.kept().map(|kept| {
@@ -71,16 +72,21 @@ pub(crate) fn fill(
 
 fn elsewhere(claim: &Value) -> Option<&'static str> {
     let spec = &claim["spec"];
-    if spec["volumeName"]
-        .as_str()
-        .is_some_and(|name| !name.is_empty())
-    {
-        return Some(
-            "it is bound to the volume that it names, and what is on it stays: the saved data is not restored",
-        );
-    }
     (!spec["dataSource"].is_null() || !spec["dataSourceRef"].is_null())
         .then_some("a transform says where its data comes from: the saved data is not restored")
+}
+
+/// What is on a volume that exists is nobody's to overwrite, and may be nothing at all: a
+/// directory of a node of the other cluster.
+fn check_volume(claim: &Value) -> Result<(), String> {
+    match claim["spec"]["volumeName"].as_str() {
+        None | Some("") => Ok(()),
+        Some(name) => Err(format!(
+            "it names the volume `{name}`, on which the saved data is not written: exclude \
+             `persistentvolumes` and map its storage class, and it gets a volume of its own; or \
+             say `volumes: Skip`, and it gets `{name}` with what is on it"
+        )),
+    }
 }
 
 fn check_mode(claim: &Value, record: &VolumeRecord) -> Result<(), String> {
@@ -264,7 +270,7 @@ pub(crate) mod tests {
         refused: a file system was saved, and the claim is for a block device: leave its `volumeMode: Filesystem`
         refused: a block device was saved, and the claim is for a file system: leave its `volumeMode: Block`
         asks for : 
-        it is bound to the volume that it names, and what is on it stays: the saved data is not restored
+        refused: it names the volume `pv`, on which the saved data is not written: exclude `persistentvolumes` and map its storage class, and it gets a volume of its own; or say `volumes: Skip`, and it gets `pv` with what is on it
         a transform says where its data comes from: the saved data is not restored
         ");
     }
