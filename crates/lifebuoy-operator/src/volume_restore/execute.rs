@@ -376,17 +376,19 @@ async fn finish(
             let action = Action::requeue(Duration::ZERO);
             Ok(Done::stands(&seen.request, seen.now, status, &standing, action).forget())
         }
-        // Whoever wanted that it stops decides again, or another operator goes on.
-        Outcome::Stopped => {
-            let action = if context.ending.is_cancelled() {
-                Action::await_change()
-            } else {
-                Action::requeue(Duration::ZERO)
-            };
-            Ok(Done::unchanged(&seen.request, action).forget())
-        }
+        Outcome::Stopped => Ok(stopped(context, &seen.request)),
         Outcome::Failed(failure) => failed(context, seen, status, uid, failure).await,
     }
+}
+
+/// Whoever wanted that it stops decides again, or another operator goes on.
+pub(super) fn stopped(context: &Context, request: &VolumeRestore) -> Done {
+    let action = if context.ending.is_cancelled() {
+        Action::await_change()
+    } else {
+        Action::requeue(Duration::ZERO)
+    };
+    Done::unchanged(request, action).forget()
 }
 
 async fn failed(

@@ -91,15 +91,8 @@ pub(crate) async fn observe(
     if ended(cached) && cached.finalizers().is_empty() && !cached.owner_references().is_empty() {
         return Ok(Some(nothing_more(context, cached, task)));
     }
-    let runs = matches!(task, TaskState::Running { .. });
-    let request = if runs {
-        cached.clone()
-    } else {
-        // A cache may lag behind our own writes.
-        match live(context, cached).await? {
-            Some(request) => request,
-            None => return Ok(None),
-        }
+    let Some(request) = current(context, cached, task).await? else {
+        return Ok(None);
     };
     let asker = asker(context, &request).await?;
     if ended(&request) {
@@ -178,10 +171,16 @@ fn nothing_more(context: &Context, request: &VolumeRestore, task: TaskState) -> 
     }
 }
 
-pub(super) async fn live(
+/// The request as the API server has it, since a cache may lag behind our own writes; as
+/// cached while its task runs. `None` when it is gone.
+pub(super) async fn current(
     context: &Context,
     cached: &VolumeRestore,
+    task: TaskState,
 ) -> Result<Option<VolumeRestore>, Error> {
+    if matches!(task, TaskState::Running { .. }) {
+        return Ok(Some(cached.clone()));
+    }
     let namespace = cached.namespace().unwrap_or_default();
     let requests: Api<VolumeRestore> = Api::namespaced(context.client.clone(), &namespace);
     let live = get(&requests, &cached.name_any(), "read a VolumeRestore").await?;

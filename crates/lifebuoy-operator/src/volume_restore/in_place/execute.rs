@@ -19,7 +19,7 @@ use super::{
     super::{
         execute::{
             BINDING_INTERVAL, Done, LOOK_INTERVAL, PROGRESS_INTERVAL, RETRIES_MAX, STEP_INTERVAL,
-            ends, ensure_finalizer, follow, let_go,
+            ends, ensure_finalizer, follow, let_go, stopped,
         },
         fill::{Failure, Outcome, Overwriting, Work},
         hand_over::params,
@@ -233,15 +233,7 @@ async fn finish(
             status::filled(&mut status, &report, volume, seen.now);
             Ok(releases(seen, status, Duration::ZERO).forget())
         }
-        // Whoever wanted that it stops decides again, or another operator goes on.
-        Outcome::Stopped => {
-            let action = if context.ending.is_cancelled() {
-                Action::await_change()
-            } else {
-                Action::requeue(Duration::ZERO)
-            };
-            Ok(Done::unchanged(&seen.request, action).forget())
-        }
+        Outcome::Stopped => Ok(stopped(context, &seen.request)),
         Outcome::Failed(failure) => failed(context, seen, status, uid, failure).await,
     }
 }

@@ -14,7 +14,7 @@ use lifebuoy_api::{OVERWRITING_ANNOTATION, Restore, VolumeRestore};
 use super::{
     super::{
         objects::{Between, Claim},
-        observe::{Asker, asker, between, claim, get, live},
+        observe::{Asker, asker, between, claim, current, get},
         plan::ended,
     },
     holding::{Holding, Scene, first_that_mounts, holding},
@@ -67,13 +67,8 @@ pub(crate) async fn observe(
         let nothing_more = unseen(context, cached.clone(), task, Asker::Ended);
         return Ok(Some(nothing_more));
     }
-    let request = if matches!(task, TaskState::Running { .. }) {
-        cached.clone()
-    } else {
-        match live(context, cached).await? {
-            Some(request) => request,
-            None => return Ok(None),
-        }
+    let Some(request) = current(context, cached, task).await? else {
+        return Ok(None);
     };
     let asker = asker(context, &request).await?;
     let mut seen = unseen(context, request, task, asker);
