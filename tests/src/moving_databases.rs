@@ -13,7 +13,7 @@ use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use lifebuoy_api::{
     Backup, BackupTemplate, ConcurrencyPolicy, Hook, HookFailure, NameMapping, Restore, Retention,
-    Schedule, ScheduleSpec, TemplateMetadata, VolumeMatch, VolumePolicy, VolumeRule, VolumeWay,
+    Schedule, ScheduleSpec, TemplateMetadata, VolumeWay,
 };
 use lifebuoy_testkit::directory;
 use lifebuoy_testkit::namespace::Needs;
@@ -22,7 +22,7 @@ use serde_json::json;
 
 use crate::{
     Acknowledged, Databases, Ended, NodeWorld, NodeWorlds, OPERATOR_NAMESPACE, QUIESCE_POSTGRES,
-    QUIESCE_REDIS, Writers, backup, create, eventually, newest_of, restore, run, until,
+    QUIESCE_REDIS, Writers, backup_of_volumes, create, eventually, newest_of, restore, run, until,
 };
 
 const SHOP: &str = "shop";
@@ -117,14 +117,7 @@ pub async fn save_databases(a: &NodeWorld, tell: Tell<'_>) -> Result<KnownDataba
 }
 
 fn every_minute() -> Schedule {
-    let mut spec = backup("unused", "main").spec;
-    spec.selection.namespaces = vec![SHOP.to_owned()];
-    spec.volumes = VolumePolicy::Save;
-    spec.volume_policies = vec![VolumeRule {
-        matching: VolumeMatch::default(),
-        way: VolumeWay::Move,
-        snapshot_class: None,
-    }];
+    let mut spec = backup_of_volumes("unused", "main", SHOP, VolumeWay::Move).spec;
     spec.hooks = vec![
         hook("postgres", QUIESCE_POSTGRES),
         hook("redis", QUIESCE_REDIS),

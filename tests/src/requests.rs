@@ -12,7 +12,7 @@ use lifebuoy_api::{
     Access, Backup, BackupSpec, ConditionType, ExistingRules, ExistingVolumes, Initialize,
     KeyReference, LocalReference, Maintenance, Mapping, Mirroring, RecoveryPoint, Repository,
     RepositorySpec, Restore, RestoreMode, RestoreSource, RestoreSpec, RestoreVolumePolicy,
-    Schedule, Selection, VolumePolicy, find, is_true,
+    Schedule, Selection, VolumeMatch, VolumePolicy, VolumeRule, VolumeWay, find, is_true,
 };
 use lifebuoy_testkit::S3Server;
 use lifebuoy_testkit::s3::S3User;
@@ -174,6 +174,20 @@ pub fn backup(name: &str, repository: &str) -> Backup {
             cancel: false,
         },
     )
+}
+
+/// A Backup of one namespace, with the data of all its volumes saved in this way.
+#[must_use]
+pub fn backup_of_volumes(name: &str, repository: &str, namespace: &str, way: VolumeWay) -> Backup {
+    let mut backup = backup(name, repository);
+    backup.spec.selection.namespaces = vec![namespace.to_owned()];
+    backup.spec.volumes = VolumePolicy::Save;
+    backup.spec.volume_policies = vec![VolumeRule {
+        matching: VolumeMatch::default(),
+        way,
+        snapshot_class: None,
+    }];
+    backup
 }
 
 /// A Restore of what `from` says, with nothing changed.

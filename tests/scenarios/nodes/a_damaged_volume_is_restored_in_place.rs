@@ -16,11 +16,11 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use lifebuoy_api::{
     ExistingVolumes, HELD_ANNOTATION, HELD_FOR_LABEL, OVERWRITING_ANNOTATION, Restore,
-    STAND_IN_LABEL, VolumeMatch, VolumePolicy, VolumeRule, VolumeWay,
+    STAND_IN_LABEL, VolumeWay,
 };
 use lifebuoy_scenarios::{
-    Ended, NodeWorld, OPERATOR_NAMESPACE, OneNodeWorld, backup, copy_image_to_disk, create,
-    eventually, newest_of, node_scenario, restore, run, start_holder, until,
+    Ended, NodeWorld, OPERATOR_NAMESPACE, OneNodeWorld, backup_of_volumes, copy_image_to_disk,
+    create, eventually, newest_of, node_scenario, restore, run, start_holder, until,
 };
 use lifebuoy_testkit::node::images::BUSYBOX;
 use lifebuoy_testkit::oddities::Seen;
@@ -110,14 +110,7 @@ fn fill(tree: &Path) -> Result<()> {
 }
 
 async fn save(a: &NodeWorld) -> Result<()> {
-    let mut request = backup("files", "main");
-    request.spec.selection.namespaces = vec![NAMESPACE.to_owned()];
-    request.spec.volumes = VolumePolicy::Save;
-    request.spec.volume_policies = vec![VolumeRule {
-        matching: VolumeMatch::default(),
-        way: VolumeWay::Move,
-        snapshot_class: None,
-    }];
+    let request = backup_of_volumes("files", "main", NAMESPACE, VolumeWay::Move);
     let saved = run(&a.client(), OPERATOR_NAMESPACE, request, LIMIT).await?;
     ensure!(saved.complete(), "{}", saved.verdict());
     Ok(())

@@ -7,13 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lifebuoy_api::{
-    KEPT_FOR_LABEL, NameMapping, UNNEEDED_SINCE_ANNOTATION, VolumeMatch, VolumePolicy, VolumeRule,
-    VolumeWay,
-};
+use lifebuoy_api::{KEPT_FOR_LABEL, NameMapping, UNNEEDED_SINCE_ANNOTATION, VolumeWay};
 use lifebuoy_scenarios::{
-    Ended, NodeWorld, OPERATOR_NAMESPACE, OneNodeWorld, Store, backup, copy_image_to_disk,
-    eventually, from_snapshot, node_scenario, operator_binary, restore, run, start_holder,
+    Ended, NodeWorld, OPERATOR_NAMESPACE, OneNodeWorld, Store, backup_of_volumes,
+    copy_image_to_disk, eventually, from_snapshot, node_scenario, operator_binary, restore, run,
+    start_holder,
 };
 use lifebuoy_testkit::oddities::noise;
 
@@ -57,14 +55,7 @@ async fn story(a: &NodeWorld, store: &Store) -> Result<()> {
 
 /// Keeps a snapshot of both volumes; gives the recovery point.
 async fn save(a: &NodeWorld) -> Result<String> {
-    let mut request = backup("kept", "main");
-    request.spec.selection.namespaces = vec![NAMESPACE.to_owned()];
-    request.spec.volumes = VolumePolicy::Save;
-    request.spec.volume_policies = vec![VolumeRule {
-        matching: VolumeMatch::default(),
-        way: VolumeWay::Snapshot,
-        snapshot_class: None,
-    }];
+    let request = backup_of_volumes("kept", "main", NAMESPACE, VolumeWay::Snapshot);
     let saved = run(&a.client(), OPERATOR_NAMESPACE, request, LIMIT).await?;
     ensure!(saved.complete(), "{}", saved.verdict());
     let status = saved.status.context("it has ended without a status")?;

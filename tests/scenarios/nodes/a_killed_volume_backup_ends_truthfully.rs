@@ -17,11 +17,11 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use lifebuoy_api::{
     Backup, ConditionType, FOR_LABEL, Hook, HookFailure, NameMapping, Problem, Restore, Severity,
-    VolumeMatch, VolumePolicy, VolumeRestore, VolumeRule, VolumeWay, is_true,
+    VolumeRestore, VolumeWay, is_true,
 };
 use lifebuoy_scenarios::{
-    Ended, NodeWorld, NodeWorlds, OPERATOR_NAMESPACE, Store, backup, copy_image_to_disk, create,
-    eventually, extract, from_snapshot, node_scenario, restore, start_holder, until,
+    Ended, NodeWorld, NodeWorlds, OPERATOR_NAMESPACE, Store, backup_of_volumes, copy_image_to_disk,
+    create, eventually, extract, from_snapshot, node_scenario, restore, start_holder, until,
 };
 use lifebuoy_testkit::oddities::noise;
 use lifebuoy_testkit::{S3Server, directory};
@@ -378,14 +378,7 @@ fn shell(script: &str, place: &Path, input: Stdio) -> Result<String> {
 /// A Backup of both volumes, whose pod is held while the snapshots are cut: a file
 /// says so, which is then in the snapshot.
 fn request(name: &str) -> Backup {
-    let mut request = backup(name, "main");
-    request.spec.selection.namespaces = vec![NAMESPACE.to_owned()];
-    request.spec.volumes = VolumePolicy::Save;
-    request.spec.volume_policies = vec![VolumeRule {
-        matching: VolumeMatch::default(),
-        way: VolumeWay::Move,
-        snapshot_class: None,
-    }];
+    let mut request = backup_of_volumes(name, "main", NAMESPACE, VolumeWay::Move);
     request.spec.hooks = vec![Hook {
         namespaces: vec![NAMESPACE.to_owned()],
         label_selector: LabelSelector {

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use lifebuoy_api::{NameMapping, VolumeMatch, VolumePolicy, VolumeRule, VolumeWay};
+use lifebuoy_api::{NameMapping, VolumeWay};
 use lifebuoy_scenarios::{
-    Ended, NodeWorld, NodeWorlds, OPERATOR_NAMESPACE, backup, copy_image_to_disk, newest_of,
-    node_scenario, restore, run, same_bytes, same_files, start_holder,
+    Ended, NodeWorld, NodeWorlds, OPERATOR_NAMESPACE, backup_of_volumes, copy_image_to_disk,
+    newest_of, node_scenario, restore, run, same_bytes, same_files, start_holder,
 };
 use lifebuoy_testkit::oddities;
 
@@ -38,14 +38,7 @@ async fn save(a: &NodeWorld) -> Result<()> {
     fill(&tree)?;
     copy_image_to_disk(a, NAMESPACE).await?;
 
-    let mut request = backup("files", "main");
-    request.spec.selection.namespaces = vec![NAMESPACE.to_owned()];
-    request.spec.volumes = VolumePolicy::Save;
-    request.spec.volume_policies = vec![VolumeRule {
-        matching: VolumeMatch::default(),
-        way: VolumeWay::Move,
-        snapshot_class: None,
-    }];
+    let request = backup_of_volumes("files", "main", NAMESPACE, VolumeWay::Move);
     let saved = run(&a.client(), OPERATOR_NAMESPACE, request, LIMIT).await?;
     ensure!(saved.complete(), "{}", saved.verdict());
     a.nothing_is_left().await

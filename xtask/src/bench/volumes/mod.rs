@@ -16,10 +16,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lifebuoy_api::{NameMapping, VolumeMatch, VolumePolicy, VolumeRule, VolumeWay};
+use lifebuoy_api::{NameMapping, VolumeWay};
 use lifebuoy_data::What;
 use lifebuoy_scenarios::{
-    Ended, Kind, NodeWorld, OPERATOR_NAMESPACE, PODS_LIMIT, Store, backup, newest_of,
+    Ended, Kind, NodeWorld, OPERATOR_NAMESPACE, PODS_LIMIT, Store, backup_of_volumes, newest_of,
     repository_ready, restore, run,
 };
 use lifebuoy_testkit::node::images;
@@ -215,17 +215,8 @@ impl Case<'_> {
 
     /// Measures one Backup, from creating it to its end.
     async fn save(&self, op: &'static str) -> Result<Taken> {
-        let mut request = backup(
-            &format!("{}-{}", self.name, op.replace([' ', '%'], "")),
-            &self.name,
-        );
-        request.spec.selection.namespaces = vec![self.name.clone()];
-        request.spec.volumes = VolumePolicy::Save;
-        request.spec.volume_policies = vec![VolumeRule {
-            matching: VolumeMatch::default(),
-            way: VolumeWay::Move,
-            snapshot_class: None,
-        }];
+        let name = format!("{}-{}", self.name, op.replace([' ', '%'], ""));
+        let request = backup_of_volumes(&name, &self.name, &self.name, VolumeWay::Move);
         let (taken, saved) = self.measure(op, request).await?;
         ensure!(saved.complete(), "{}", saved.verdict());
         let progress = saved.status.context("no status")?.progress;
