@@ -44,7 +44,8 @@ pub(crate) struct Options {
     /// Seed of the data.
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// Where the data and the repositories are made; needs about 12 GB.
+    /// Where the data, the repositories and what is restored are made. Needs about 30 GB
+    /// for one run of all programs, and 32 GB for each further one of the tiny files.
     #[arg(long)]
     folder: Option<PathBuf>,
     /// Also writes the figures to this file, as JSON: a list with a row for each data
@@ -128,13 +129,18 @@ impl Options {
         for set in sets {
             let mut taken: Vec<Vec<Taken>> = tools.iter().map(|_| Vec::new()).collect();
             let mut data_mib = 0.0;
+            let restored = folder.join("restored");
+            remove(&restored)?;
             for run in 0..self.runs.max(1) {
                 for (tool, taken) in tools.iter().zip(&mut taken) {
                     println!("… {}, {}, run {}", set.name(), tool.0.name(), run + 1);
                     let path = set.make(&folder, Scale(self.scale), self.seed)?;
                     // All find the data in memory, and memory as full.
                     data_mib = read_all(&path)?;
-                    match self.measure(set, tool.0, &path, &folder).await? {
+                    // Not deleted before all is measured: ext4 without a journal is slow to
+                    // make files for minutes after many were deleted.
+                    let target = restored.join(format!("{}-{run}", tool.0.name()));
+                    match self.measure(set, tool.0, &path, &folder, &target).await? {
                         Some(one) => taken.extend(one),
                         None => println!("  {} cannot store there", tool.0.name()),
                     }
@@ -147,6 +153,7 @@ impl Options {
                 fs::write(file, serde_json::to_string_pretty(&rows)?)?;
             }
             println!("{}", table::table(&rows, set.name()));
+            remove(&restored)?;
         }
         Ok(())
     }
@@ -180,11 +187,10 @@ impl Options {
         tool: Tool,
         path: &Path,
         folder: &Path,
+        target: &Path,
     ) -> Result<Option<Vec<Taken>>> {
         let work = folder.join("work");
-        if work.exists() {
-            fs::remove_dir_all(&work)?;
-        }
+        remove(&work)?;
         let (home, bucket) = (work.join("home"), work.join("repository"));
         fs::create_dir_all(&home)?;
         fs::create_dir_all(&bucket)?;
@@ -213,7 +219,7 @@ impl Options {
             remote: &remote,
             taken: Vec::new(),
         };
-        run.all(&work, self.seed)?;
+        run.all(target, self.seed)?;
         let taken = run.taken;
         fs::remove_dir_all(&work)?;
         Ok(Some(taken))
@@ -252,7 +258,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn all(&mut self, work: &Path, seed: u64) -> Result<()> {
+    fn all(&mut self, target: &Path, seed: u64) -> Result<()> {
         let (set, path) = (self.set, self.path);
         let device = set.is_device();
         let name = set.name();
@@ -274,13 +280,11 @@ impl Run<'_> {
             })?;
             newest = "pages";
         }
-        let target = work.join("restored");
-        fs::create_dir_all(&target)?;
+        fs::create_dir_all(target)?;
         self.take(name, Operation::Restore, |store| {
-            store.restore(newest, device, &target)
+            store.restore(newest, device, target)
         })?;
-        compare(path, &target).with_context(|| format!("{} restored", self.store.tool.name()))?;
-        fs::remove_dir_all(&target)?;
+        compare(path, target).with_context(|| format!("{} restored", self.store.tool.name()))?;
         self.take(name, Operation::Check, |store| store.check())?;
         if !device {
             // A tenth of the data is gone, and with it what only older saves need.
@@ -299,6 +303,8 @@ impl Run<'_> {
             remote.proxy.reset();
         }
         let before = size_mib(self.bucket)?;
+        // What is still on its way to the disk would cost whoever comes next.
+        nix::unistd::sync();
         // The testkit's server is served by this runtime's other threads.
         let cost = tokio::task::block_in_place(|| work(&self.store))?;
         let after = size_mib(self.bucket)?;
@@ -315,6 +321,13 @@ impl Run<'_> {
         });
         Ok(())
     }
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    Ok(())
 }
 
 /// Reads everything once; returns the MiB that there are.

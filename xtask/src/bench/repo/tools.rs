@@ -1,5 +1,6 @@
 //! The programs that are compared, and how each is asked for the same work: a
-//! repository with encryption, zstd at level 3, no cache that outlives the run.
+//! repository with encryption and zstd (level 3; lifebuoy chooses its own), no cache that
+//! outlives the run.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
