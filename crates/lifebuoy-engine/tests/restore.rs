@@ -534,6 +534,60 @@ async fn existing_objects_are_treated_as_the_rules_say() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_volume_is_not_started() -> Result<()> {
+    let plane = ControlPlane::start(ControlPlaneOptions::bare("restore-held")).await?;
+    let client = plane.admin();
+    namespace(&client, "from").await?;
+    namespace(&client, "to").await?;
+    let deployment = |labels: Value, replicas: u32| {
+        json!({
+            "metadata": {"name": "web", "labels": labels},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": "web"}},
+                "template": {
+                    "metadata": {"labels": {"app": "web"}},
+                    "spec": {"containers": [{"name": "web", "image": "web"}]},
+                },
+            },
+        })
+    };
+    let of = |namespace: &str| format!("/apis/apps/v1/namespaces/{namespace}/deployments");
+    let to = of("to");
+    post(&client, &of("from"), deployment(json!({}), 3)).await?;
+    let held = json!({"lifebuoy.dev/held-for": "a-restore"});
+    post(&client, &to, deployment(held, 0)).await?;
+    let restored = async |policy: ExistingPolicy, uid: &str| {
+        let mut spec = renamed("from", "to");
+        spec.existing.policy = policy;
+        let archive = saved(&client, &["from"]).await?;
+        let report = Restoring::prepare(&client, archive, &spec, uid)
+            .await?
+            .run()
+            .await?;
+        let (reason, words) = outcome(&report, "deployments.apps to/web")?;
+        anyhow::Ok((reason, words.to_owned()))
+    };
+    let web = format!("{to}/web");
+    for (policy, uid) in [
+        (ExistingPolicy::Merge, "r-1"),
+        (ExistingPolicy::Replace, "r-2"),
+    ] {
+        let (reason, words) = restored(policy, uid).await?;
+        assert_eq!(reason, Reason::DependencyNotReady, "{policy:?}: {words}");
+        assert_eq!(get(&client, &web).await?["spec"]["replicas"], 0);
+    }
+    let mut free = get(&client, &web).await?;
+    free["metadata"]["labels"] = json!({});
+    send(&client, "PUT", &web, &free).await?;
+    let (reason, words) = restored(ExistingPolicy::Merge, "r-3").await?;
+    assert_eq!(reason, Reason::Merged, "{words}");
+    assert_eq!(get(&client, &web).await?["spec"]["replicas"], 3);
+    plane.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refusals_are_told_and_do_not_stop_the_others() -> Result<()> {
     let plane = ControlPlane::start(ControlPlaneOptions::named("restore-refused")).await?;
     let client = plane.admin();

@@ -421,7 +421,7 @@ impl<'a> Run<'a> {
             managers: content.managers,
             secret: core && of.kind == "Secret",
             owns: self.owners.contains(&at),
-            orphan: matches!(of.id.group.as_str(), "apps" | "batch")
+            is_workload: matches!(of.id.group.as_str(), "apps" | "batch")
                 || (core && of.kind == "ReplicationController"),
         }
     }

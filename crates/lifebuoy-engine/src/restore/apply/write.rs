@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use lifebuoy_api::{ExistingPolicy, RESTORED_BY_ANNOTATION, Reason};
+use lifebuoy_api::{ExistingPolicy, HELD_FOR_LABEL, RESTORED_BY_ANNOTATION, Reason};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -38,8 +38,9 @@ pub(crate) struct Work<'a> {
     pub(crate) secret: bool,
     /// Whether others need its uid.
     pub(crate) owns: bool,
-    /// Whether it owns pods, so that a replacement must leave them alone.
-    pub(crate) orphan: bool,
+    /// Whether it owns pods: a replacement leaves them alone, and it may be held while a
+    /// volume of theirs is overwritten.
+    pub(crate) is_workload: bool,
 }
 
 /// What is planned for an object.
@@ -96,6 +97,7 @@ struct SeenMetadata {
     uid: String,
     resource_version: String,
     deletion_timestamp: Option<String>,
+    labels: Option<SeenLabels>,
     annotations: Option<SeenAnnotations>,
 }
 
@@ -105,7 +107,14 @@ struct SeenAnnotations {
     restored_by: Option<String>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+struct SeenLabels {
+    #[serde(rename = "lifebuoy.dev/held-for", default)]
+    held_for: Option<String>,
+}
+
 const _: () = assert!(RESTORED_BY_ANNOTATION.len() == "lifebuoy.dev/restored-by".len());
+const _: () = assert!(HELD_FOR_LABEL.len() == "lifebuoy.dev/held-for".len());
 
 /// Brings objects into a cluster, for one restore.
 pub(crate) struct Hands {
@@ -231,7 +240,11 @@ impl Hands {
             Err(refusal) => return Ended::Refused(refusal),
         };
         for _ in 0..ROUNDS_MAX {
-            let sent = self.send(work, Op::Merge, patch.clone()).await;
+            let patch = match self.unless_held(work, &patch).await {
+                Ok(patch) => patch,
+                Err(refusal) => return Ended::Refused(refusal),
+            };
+            let sent = self.send(work, Op::Merge, patch).await;
             match sent.verdict {
                 Verdict::Done => return done(Reason::Merged, uid_of(&sent.body)),
                 Verdict::Conflict => {}
@@ -255,6 +268,20 @@ impl Hands {
         busy()
     }
 
+    /// The patch; for a workload, such that it fails if that is held by then.
+    async fn unless_held(&self, work: &Work<'_>, patch: &Value) -> Result<Bytes, Refusal> {
+        let mut patch = patch.clone();
+        if work.is_workload
+            && let Some(seen) = self.look(work.place, work.key).await?
+        {
+            if is_held(&seen) {
+                return Err(held());
+            }
+            patch["metadata"]["resourceVersion"] = seen.metadata.resource_version.into();
+        }
+        Ok(patch.to_string().into())
+    }
+
     async fn replace(&self, work: &Work<'_>, body: &Bytes) -> Ended {
         for _ in 0..ROUNDS_MAX {
             let turn = match self.look(work.place, work.key).await {
@@ -266,6 +293,7 @@ impl Hands {
                 Ok(Some(seen)) if seen.metadata.deletion_timestamp.is_some() => {
                     self.gone(work, &seen.metadata.uid).await
                 }
+                Ok(Some(seen)) if is_held(&seen) => return Ended::Refused(held()),
                 Ok(Some(seen)) => self.put(work, body, &seen.metadata).await,
             };
             if let Turn::Over(ended) = turn {
@@ -301,7 +329,7 @@ impl Hands {
             "kind": "DeleteOptions",
             "apiVersion": "v1",
             "preconditions": {"uid": seen.uid, "resourceVersion": seen.resource_version},
-            "propagationPolicy": if work.orphan { "Orphan" } else { "Background" },
+            "propagationPolicy": if work.is_workload { "Orphan" } else { "Background" },
         });
         let sent = self
             .send(work, Op::Delete, options.to_string().into())
@@ -457,6 +485,20 @@ fn busy() -> Ended {
     })
 }
 
+fn is_held(seen: &Seen) -> bool {
+    let labels = seen.metadata.labels.as_ref();
+    labels.is_some_and(|labels| labels.held_for.is_some())
+}
+
+/// To start what waits for its volume would be to start it on half of the data.
+fn held() -> Refusal {
+    Refusal {
+        reason: Reason::DependencyNotReady,
+        words: "it is kept from running, since a volume that it mounts is being overwritten or is half written: restore that volume with `existingVolumes: Overwrite` first".to_owned(),
+        passing: false,
+    }
+}
+
 fn internal(message: &str) -> Refusal {
     Refusal {
         reason: Reason::InternalError,
@@ -472,7 +514,7 @@ fn uid_of(body: &Bytes) -> Option<String> {
 
 /// The body without our stamp and without owners: those of the existing object
 /// are not ours to say.
-fn merge_patch(body: &Bytes) -> Result<Bytes, Refusal> {
+fn merge_patch(body: &Bytes) -> Result<Value, Refusal> {
     let mut value: Value =
         serde_json::from_slice(body).map_err(|error| internal(&error.to_string()))?;
     without_asking(&mut value);
@@ -488,7 +530,7 @@ fn merge_patch(body: &Bytes) -> Result<Bytes, Refusal> {
             }
         }
     }
-    Ok(value.to_string().into())
+    Ok(value)
 }
 
 fn with_identity(body: &Bytes, seen: &SeenMetadata) -> Result<Bytes, Refusal> {
@@ -512,7 +554,7 @@ mod tests {
         }, "data": {"a": "b"}});
         let patch = merge_patch(&body.to_string().into()).unwrap();
         assert_eq!(
-            serde_json::from_slice::<Value>(&patch).unwrap(),
+            patch,
             json!({"kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"a": "b"}})
         );
     }
