@@ -5,7 +5,6 @@
 //! measures and prints, and never judges; it fails where a request is not complete.
 
 mod direct;
-mod holder;
 mod rows;
 mod sampling;
 mod yardstick;
@@ -20,10 +19,9 @@ use lifebuoy_api::{NameMapping, VolumeWay};
 use lifebuoy_data::What;
 use lifebuoy_scenarios::{
     Ended, Kind, NodeWorld, OPERATOR_NAMESPACE, PODS_LIMIT, Store, backup_of_volumes, newest_of,
-    repository_ready, restore, run,
+    repository_ready, restore, run, start_holder_of,
 };
 use lifebuoy_testkit::node::images;
-use lifebuoy_testkit::sample::apply_yaml;
 use lifebuoy_testkit::tools::workspace_root;
 use lifebuoy_testkit::{S3Server, directory, install_tls_provider, namespace};
 
@@ -44,6 +42,9 @@ const SEED: u64 = 7;
 /// What is measured.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Options {
+    /// What is measured; without it, all.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    case: Vec<Which>,
     /// How often everything is measured; the median counts.
     #[arg(long, default_value_t = 3)]
     runs: usize,
@@ -54,6 +55,16 @@ pub(crate) struct Options {
     /// and operation.
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Which {
+    /// One volume of 1 GB in small files.
+    Files,
+    /// One block volume of 4 GB, of which 2 % change.
+    Block,
+    /// As many files in twenty volumes at once.
+    Twenty,
 }
 
 impl Options {
@@ -103,17 +114,27 @@ impl Options {
     }
 
     async fn once(&self, once: &Once<'_>, taken: &mut Vec<Taken>) -> Result<()> {
-        taken.extend(self.files(once).await?);
-        taken.extend(self.block(once).await?);
-        taken.extend(self.many(once).await?);
+        if self.measures(Which::Files) {
+            taken.extend(self.files(once).await?);
+        }
+        if self.measures(Which::Block) {
+            taken.extend(self.block(once).await?);
+        }
+        if self.measures(Which::Twenty) {
+            taken.extend(self.many(once).await?);
+        }
         Ok(())
+    }
+
+    fn measures(&self, which: Which) -> bool {
+        self.case.is_empty() || self.case.contains(&which)
     }
 
     /// One volume of files.
     async fn files(&self, once: &Once<'_>) -> Result<Vec<Taken>> {
         let files = DataSet::Source.make(&data_folder()?, self.files_scale(), SEED)?;
         let case = once.case("files");
-        let volume = &case.volumes("Filesystem", 4 << 30, 1).await?[0];
+        let volume = &case.volumes(false, 4 << 30, 1).await?[0];
         copy(&["-a", "--reflink=never"], &files.join("."), volume)?;
         let mut taken = vec![case.save("first").await?, case.save("again").await?];
         taken.push(case.restore().await?);
@@ -128,7 +149,7 @@ impl Options {
         let image = DataSet::Image.make(&data_folder()?, Scale(self.scale), SEED)?;
         let bytes = fs::metadata(&image)?.len();
         let case = once.case("block");
-        let volume = &case.volumes("Block", bytes, 1).await?[0];
+        let volume = &case.volumes(true, bytes, 1).await?[0];
         let length = fs::metadata(volume)?.len();
         ensure!(
             length == bytes,
@@ -149,7 +170,7 @@ impl Options {
     async fn many(&self, once: &Once<'_>) -> Result<Vec<Taken>> {
         let scale = Scale(self.files_scale().0 / VOLUMES as f64);
         let case = once.case("twenty");
-        let volumes = case.volumes("Filesystem", 1 << 30, VOLUMES).await?;
+        let volumes = case.volumes(false, 1 << 30, VOLUMES).await?;
         for (seed, volume) in (SEED..).zip(&volumes) {
             let folder = data_folder()?.join(format!("part-{seed}"));
             let files = DataSet::Source.make(&folder, scale, seed)?;
@@ -195,22 +216,13 @@ struct Case<'a> {
 
 impl Case<'_> {
     /// Makes an empty repository, and empty volumes that a pod has; gives their contents.
-    async fn volumes(&self, mode: &str, bytes: u64, count: usize) -> Result<Vec<PathBuf>> {
+    async fn volumes(&self, block: bool, bytes: u64, count: usize) -> Result<Vec<PathBuf>> {
         let client = self.world.client();
         self.store
             .declare(&client, OPERATOR_NAMESPACE, &self.name)
             .await?;
         repository_ready(&client, OPERATOR_NAMESPACE, &self.name, PODS_LIMIT).await?;
-        apply_yaml(&client, &holder::holder(&self.name, mode, bytes, count)).await?;
-        self.world
-            .rolled_out(&self.name, "deployment/holder")
-            .await?;
-        let mut contents = Vec::new();
-        for number in 0..count {
-            let claim = holder::claim(number);
-            contents.push(self.world.content(&self.name, &claim).await?);
-        }
-        Ok(contents)
+        start_holder_of(self.world, &self.name, count, block, bytes).await
     }
 
     /// Measures one Backup, from creating it to its end.
@@ -256,6 +268,10 @@ impl Case<'_> {
         let wall_s = began.elapsed().as_secs_f64();
         let seen = sampler.stop()?;
         let ended = ended?;
+        if seen.operators_begun > 0 {
+            println!("  the operator ended meanwhile and began again, which takes time:");
+            self.last_words().await;
+        }
         let taken = Taken {
             case: self.case,
             op,
@@ -264,6 +280,21 @@ impl Case<'_> {
             bytes_sent: 0,
         };
         Ok((taken, ended))
+    }
+
+    /// What an operator said before it ended.
+    async fn last_words(&self) {
+        for deployment in ["deployment/lifebuoy-backup", "deployment/lifebuoy-restore"] {
+            let words = ["logs", "--previous", "--tail=5", "-n", OPERATOR_NAMESPACE];
+            let said = self
+                .world
+                .kubectl(&[&words[..], &[deployment]].concat())
+                .await;
+            println!(
+                "{deployment}: {}",
+                said.unwrap_or_else(|error| error.to_string())
+            );
+        }
     }
 
     /// Frees what the case took.
@@ -285,8 +316,11 @@ impl Case<'_> {
 }
 
 fn copy(options: &[&str], from: &Path, to: &Path) -> Result<()> {
-    let mut command = Command::new("cp");
-    let status = command.args(options).args([from, to]).status()?;
+    succeed(Command::new("cp").args(options).args([from, to]))
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let status = command.status()?;
     ensure!(status.success(), "{command:?} ended with {status}");
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! seen: less than [`POLL`]. Its processor time is its pod's control group's where
 //! there is one, which outlives it for a while.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +35,8 @@ pub(super) struct Seen {
     pub(super) mover_peak_mib: f64,
     /// The largest peak of a process of the operator.
     pub(super) operator_peak_mib: f64,
+    /// Processes of the operator that began meanwhile.
+    pub(super) operators_begun: usize,
 }
 
 /// Looks until it is stopped.
@@ -85,6 +87,8 @@ struct Looks {
     first: Option<Instant>,
     last: Option<Instant>,
     operator_peak_bytes: u64,
+    /// Those that were there at first, and all that were seen.
+    operators: Option<(usize, BTreeSet<u32>)>,
 }
 
 impl Looks {
@@ -107,8 +111,14 @@ impl Looks {
             let cpu_s = mover.group.as_deref().and_then(processor_seconds);
             mover.cpu_s = mover.cpu_s.max(cpu_s.unwrap_or_default());
         }
-        let peaks = processes("operator").filter_map(|pid| Some(Usage::of(pid).ok()?.peak_bytes));
+        let operators: BTreeSet<u32> = processes("operator").collect();
+        let peaks = operators
+            .iter()
+            .filter_map(|pid| Some(Usage::of(*pid).ok()?.peak_bytes));
         let peak = peaks.max().unwrap_or_default();
+        let first = operators.len();
+        let (_, all) = self.operators.get_or_insert((first, BTreeSet::new()));
+        all.extend(operators);
         self.operator_peak_bytes = self.operator_peak_bytes.max(peak);
     }
 
@@ -122,6 +132,10 @@ impl Looks {
             cpu_s: movers.map(|mover| mover.cpu_s).sum(),
             mover_peak_mib: peak.unwrap_or_default() as f64 / MIB,
             operator_peak_mib: self.operator_peak_bytes as f64 / MIB,
+            operators_begun: self
+                .operators
+                .as_ref()
+                .map_or(0, |(first, all)| all.len() - first),
         }
     }
 }
