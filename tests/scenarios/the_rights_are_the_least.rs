@@ -232,6 +232,7 @@ fn mover(volume: &MountedVolume, restores: bool) -> Result<PodSpec> {
         node: Some("node-a"),
         read_only: !restores,
         restores,
+        place: 0,
         session: None,
         config: &MoverConfig::new(OPERATOR_NAMESPACE),
     });

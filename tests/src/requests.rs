@@ -127,6 +127,7 @@ impl Store {
             initialize: Initialize::default(),
             mirror: Mirroring::default(),
             maintenance: Maintenance::default(),
+            max_concurrent_movers: None,
             suspend: false,
         }
     }

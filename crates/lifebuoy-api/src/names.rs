@@ -71,6 +71,9 @@ pub const OVERWRITING_ANNOTATION: &str = "lifebuoy.dev/overwriting";
 /// overwritten: the uid of the claim that the first belongs to.
 pub const STAND_IN_LABEL: &str = "lifebuoy.dev/stand-in";
 
+/// The number of the place of a mover: pods with the same run on different nodes.
+pub const PLACE_LABEL: &str = "lifebuoy.dev/place";
+
 /// Annotation on the Job of a mover that saves: the session that it saves under.
 pub const SESSION_ANNOTATION: &str = "lifebuoy.dev/session";
 

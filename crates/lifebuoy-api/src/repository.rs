@@ -103,6 +103,12 @@ pub struct RepositorySpec {
     #[serde(default)]
     pub maintenance: Maintenance,
 
+    /// How many movers of this cluster save into the repository, and as many again restore
+    /// from it, at a time. Without it as many as the installation lets run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub max_concurrent_movers: Option<u16>,
+
     /// Stops all use of the repository. Set on a Repository that was restored.
     #[serde(default)]
     pub suspend: bool,

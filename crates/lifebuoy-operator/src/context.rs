@@ -9,12 +9,12 @@ use std::{
 use chrono::{DateTime, Utc};
 use kube::Client;
 use lifebuoy_api::{PointCluster, Reason};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error, OperatorConfig, backup::BackupTasks, events::Events, keeper::Care, metrics::Metrics,
-    repository::Repositories, restore::RestoreTasks, schedule::Retained,
+    mover::Places, repository::Repositories, restore::RestoreTasks, schedule::Retained,
     volume_restore::VolumeTasks,
 };
 
@@ -36,7 +36,7 @@ pub(crate) struct Context {
     pub(crate) retained: Retained,
     pub(crate) care: Care,
     /// Places for movers.
-    pub(crate) movers: Arc<Semaphore>,
+    pub(crate) movers: Places,
     /// Cancelled when this process is about to end: what runs elsewhere may go on then.
     pub(crate) ending: CancellationToken,
     cluster: OnceCell<PointCluster>,
@@ -57,7 +57,7 @@ impl Context {
     ) -> Self {
         Self {
             events: Events::new(client.clone(), &config.identity),
-            movers: Arc::new(Semaphore::new(config.movers.max_concurrent.max(1))),
+            movers: Places::new(config.movers.max_concurrent, config.movers.max_per_node),
             ending,
             client,
             config,

@@ -183,7 +183,8 @@ async fn work(
             restore_finished,
         ),
         Tasks::new(
-            config.movers.max_concurrent,
+            // Some wait for a place while others are cleaned up after.
+            2 * config.movers.max_concurrent,
             stopping.clone(),
             volume_finished,
         ),

@@ -45,6 +45,8 @@ const IN_BACKUPS_OF_8: usize = 5;
 const TRIES: u32 = 4;
 /// How long saving or restoring may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(900);
+/// How long a kubelet takes to know its pods again.
+const KUBELET_WITHIN: Duration = Duration::from_secs(60);
 /// How long an application is held at most.
 const HOOK_SECONDS: i64 = 30;
 const RESUMED_WITHIN: Duration = Duration::from_secs(60);
@@ -227,6 +229,12 @@ impl Story {
             }
         }
         fs::write(tree.join("image"), noise(self.random.random(), DISK_BYTES))?;
+        // One that was struck knows its pods a while after it has started.
+        let exec = ["exec", "-n", NAMESPACE, "deployment/holder", "--", "true"];
+        eventually("the kubelet knows the pod", KUBELET_WITHIN, async || {
+            Ok(a.kubectl(&exec).await.ok())
+        })
+        .await?;
         copy_image_to_disk(a, NAMESPACE).await?;
         digests(&tree, &a.content(NAMESPACE, "disk").await?)
     }

@@ -14,3 +14,4 @@ mod a_second_move_sends_only_what_has_changed;
 mod a_volume_is_equal_in_the_other_cluster;
 mod a_volume_without_snapshots_is_read_where_it_is_mounted;
 mod blows;
+mod many_volumes_are_saved_a_few_at_a_time;

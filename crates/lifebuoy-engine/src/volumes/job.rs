@@ -9,14 +9,15 @@ use k8s_openapi::{
         core::v1::{
             Affinity, Capabilities, Container, EnvVar, HostPathVolumeSource, KeyToPath,
             NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
-            PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec,
-            ResourceRequirements, SELinuxOptions, SeccompProfile, SecretVolumeSource,
-            SecurityContext, Toleration, Volume, VolumeDevice, VolumeMount,
+            PersistentVolumeClaimVolumeSource, PodAffinityTerm, PodAntiAffinity,
+            PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SELinuxOptions,
+            SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeDevice,
+            VolumeMount,
         },
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
-use lifebuoy_api::{EXCLUDE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, SESSION_ANNOTATION};
+use lifebuoy_api::{EXCLUDE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PLACE_LABEL, SESSION_ANNOTATION};
 use lifebuoy_repo::SessionId;
 
 use super::{
@@ -51,6 +52,8 @@ pub struct MoverConfig {
     pub service_account: String,
     /// How many run at a time.
     pub max_concurrent: usize,
+    /// How many run at a time on one node.
+    pub max_per_node: u16,
     /// The PriorityClass of their pods.
     pub priority_class: Option<String>,
     /// What one needs and may have at most.
@@ -80,7 +83,8 @@ impl MoverConfig {
             image: format!("lifebuoy:{}", env!("CARGO_PKG_VERSION")),
             image_pull_policy: "IfNotPresent".to_owned(),
             service_account: "lifebuoy-mover".to_owned(),
-            max_concurrent: 2,
+            max_concurrent: 8,
+            max_per_node: 2,
             priority_class: None,
             resources: ResourceRequirements::default(),
             node_selector: BTreeMap::new(),
@@ -147,6 +151,9 @@ pub struct JobRequest<'a> {
     pub read_only: bool,
     /// Whether it restores; otherwise it saves.
     pub restores: bool,
+    /// The number of its place, below [`MoverConfig::max_per_node`]: two of one number never
+    /// run on one node.
+    pub place: u16,
     /// The session of a save, for whoever finds the Job later.
     pub session: Option<SessionId>,
     /// What the installation says.
@@ -204,6 +211,7 @@ fn labels(request: &JobRequest<'_>) -> BTreeMap<String, String> {
     ] {
         labels.insert(key.to_owned(), value.to_owned());
     }
+    labels.insert(PLACE_LABEL.to_owned(), request.place.to_string());
     labels
 }
 
@@ -231,7 +239,11 @@ fn pod(request: &JobRequest<'_>) -> PodSpec {
         // A directory is on its node whatever the scheduler thinks of that, and whatever
         // taints it has. For a claim the scheduler is needed, which binds it.
         node_name: node.clone().filter(|_| on_node),
-        affinity: node.filter(|_| !on_node).map(only_on),
+        affinity: (!on_node).then(|| Affinity {
+            node_affinity: node.map(only_on),
+            pod_anti_affinity: Some(apart(request.place)),
+            pod_affinity: None,
+        }),
         node_selector: (!on_node && request.node.is_none() && !config.node_selector.is_empty())
             .then(|| config.node_selector.clone()),
         tolerations: tolerations(config, on_node),
@@ -252,7 +264,7 @@ fn pod(request: &JobRequest<'_>) -> PodSpec {
 }
 
 /// By the node's name: its label `kubernetes.io/hostname` may be another.
-fn only_on(node: String) -> Affinity {
+fn only_on(node: String) -> NodeAffinity {
     let here = NodeSelectorRequirement {
         key: "metadata.name".to_owned(),
         operator: "In".to_owned(),
@@ -262,14 +274,27 @@ fn only_on(node: String) -> Affinity {
         match_fields: Some(vec![here]),
         ..NodeSelectorTerm::default()
     };
-    Affinity {
-        node_affinity: Some(NodeAffinity {
-            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
-                node_selector_terms: vec![term],
-            }),
-            ..NodeAffinity::default()
+    NodeAffinity {
+        required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+            node_selector_terms: vec![term],
         }),
-        ..Affinity::default()
+        ..NodeAffinity::default()
+    }
+}
+
+/// Not on a node with a mover whose place has the same number.
+fn apart(place: u16) -> PodAntiAffinity {
+    let same = LabelSelector {
+        match_labels: Some([(PLACE_LABEL.to_owned(), place.to_string())].into()),
+        ..LabelSelector::default()
+    };
+    PodAntiAffinity {
+        required_during_scheduling_ignored_during_execution: Some(vec![PodAffinityTerm {
+            label_selector: Some(same),
+            topology_key: "kubernetes.io/hostname".to_owned(),
+            ..PodAffinityTerm::default()
+        }]),
+        ..PodAntiAffinity::default()
     }
 }
 
@@ -476,6 +501,7 @@ mod tests {
             node,
             read_only: !restores,
             restores,
+            place: 1,
             session,
             config: &config(),
         })

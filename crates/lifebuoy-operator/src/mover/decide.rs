@@ -36,6 +36,8 @@ pub(super) struct Seen {
     pub(super) pod: Option<Pod>,
     /// The newest warning about the pod, or about the Job if it has none: reason and words.
     pub(super) warning: Option<String>,
+    /// Whether it is on no node yet, while others are: it may have to wait for one of them.
+    pub(super) is_behind_others: bool,
 }
 
 /// What else the decision depends on.
@@ -76,16 +78,27 @@ pub(super) fn stage(seen: &Seen) -> Stage {
     let Some(pod) = &seen.pod else {
         return Stage::NoPod;
     };
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    match phase {
+    match phase(pod) {
         Some("Succeeded" | "Failed") => Stage::Ended,
         _ if pod.metadata.deletion_timestamp.is_some() => Stage::Terminating,
         None | Some("Pending") => Stage::Pending,
         Some(_) => Stage::Running,
     }
+}
+
+fn phase(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.phase.as_deref()
+}
+
+/// Whether a pod has a node.
+pub(super) fn is_on_node(pod: &Pod) -> bool {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    node.is_some_and(|name| !name.is_empty())
+}
+
+/// Whether a pod has a place on its node that it has not given back.
+pub(super) fn is_in_place(pod: &Pod) -> bool {
+    is_on_node(pod) && !matches!(phase(pod), Some("Succeeded" | "Failed"))
 }
 
 pub(super) fn next(seen: &Seen, situation: &Situation) -> Next {
@@ -238,6 +251,7 @@ mod tests {
             job: serde_json::from_value(job).unwrap(),
             pod: serde_json::from_value(pod).unwrap(),
             warning: warning.map(str::to_owned),
+            is_behind_others: false,
         }
     }
 

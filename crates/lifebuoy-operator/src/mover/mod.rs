@@ -13,8 +13,10 @@
 mod clean_up;
 mod decide;
 mod error;
+mod nodes;
 mod objects;
 mod observe;
+mod places;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use clean_up::clean_up;
 pub(crate) use error::MoverError;
 pub(crate) use lifebuoy_engine::volumes::MountedVolume;
+pub(crate) use places::{PlaceFor, Places};
 
 use crate::{context::Context, error::sentence};
 use decide::{Next, Situation, Stage, next, next_try, stage};
@@ -42,7 +45,7 @@ use objects::Objects;
 pub(crate) const MOVER_TRIES: u32 = 5;
 
 /// How often a mover is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The API server may be away for so long.
 const ABSENCE_MAX: Duration = Duration::from_secs(15 * 60);
 /// How often a store is asked how a session has ended.
@@ -59,8 +62,8 @@ pub(crate) struct MoverJob {
     pub(crate) for_uid: String,
     /// What it works on.
     pub(crate) volume: MountedVolume,
-    /// The node on which it must run.
-    pub(crate) node: Option<String>,
+    /// What its place is for.
+    pub(crate) place: PlaceFor,
     /// Whether the volume is mounted such that nothing can be written to it.
     pub(crate) read_only: bool,
     /// Whether it restores; otherwise it saves.
@@ -134,13 +137,16 @@ struct Running<'a, T> {
 
 impl<T: Fn(u32) -> MoverTask + Sync> Running<'_, T> {
     async fn in_its_place(&self, context: &Context) -> Result<MoverReport, MoverError> {
-        let place = context.movers.acquire().await;
-        // Nobody closes it.
-        let _place = place.map_err(|_| MoverError::Cancelled)?;
+        let places = &context.movers;
+        let enough = places.nodes_enough();
+        let nodes = self
+            .patiently(async || nodes::count(&context.client, self.objects.config, enough).await)
+            .await?;
+        let place = places.take(&self.job.place, nodes).await;
         let mut attempt = 1;
         let mut untouched = true;
         loop {
-            let (task, end) = self.attempt(attempt).await?;
+            let (task, end) = self.attempt(attempt, place.number()).await?;
             let (message, again) = match end {
                 MoverEnd::Done(report) => return Ok(report),
                 MoverEnd::Failed { message, again } => {
@@ -170,11 +176,11 @@ impl<T: Fn(u32) -> MoverTask + Sync> Running<'_, T> {
     }
 
     /// One try, from wherever it stands to its end. With the task that it had.
-    async fn attempt(&self, attempt: u32) -> Result<(MoverTask, MoverEnd), MoverError> {
+    async fn attempt(&self, attempt: u32, place: u16) -> Result<(MoverTask, MoverEnd), MoverError> {
         let name = job_name(&self.job.base, attempt);
         let task = (self.task)(attempt);
         let made = self
-            .patiently(async || self.objects.ensure_job(&name, &task).await)
+            .patiently(async || self.objects.ensure_job(&name, &task, place).await)
             .await?;
         let task = self.as_begun(task, &made)?;
         self.patiently(async || self.objects.ensure_secret(&made, &task).await)
@@ -209,7 +215,8 @@ impl<T: Fn(u32) -> MoverTask + Sync> Running<'_, T> {
                 .patiently(async || self.objects.observe(name).await)
                 .await?;
             let stage = stage(&seen);
-            if stage != since.0 {
+            // Its place on a node is another's for as long as that takes.
+            if stage != since.0 || seen.is_behind_others {
                 since = (stage, Instant::now());
             }
             let situation = Situation {

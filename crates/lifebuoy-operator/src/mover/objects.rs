@@ -24,10 +24,12 @@ use crate::context::Context;
 
 /// How long pods may take to go.
 const REMOVAL_MAX: Duration = Duration::from_secs(5 * 60);
+/// How often it is looked whether they are gone.
+const REMOVAL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The objects of one mover.
 pub(super) struct Objects<'a> {
-    config: &'a MoverConfig,
+    pub(super) config: &'a MoverConfig,
     job: &'a MoverJob,
     pub(super) jobs: Api<Job>,
     pub(super) pods: Api<Pod>,
@@ -50,14 +52,20 @@ impl<'a> Objects<'a> {
     }
 
     /// The Job of this name: the one that is there, or a new one.
-    pub(super) async fn ensure_job(&self, name: &str, task: &MoverTask) -> Result<Job, MoverError> {
+    pub(super) async fn ensure_job(
+        &self,
+        name: &str,
+        task: &MoverTask,
+        place: u16,
+    ) -> Result<Job, MoverError> {
         let made = job(&JobRequest {
             name,
             labels: &labels(&self.job.for_uid),
             volume: &self.job.volume,
-            node: self.job.node.as_deref(),
+            node: self.job.place.node.as_deref(),
             read_only: self.job.read_only,
             restores: self.job.restores,
+            place,
             session: task.session(),
             config: self.config,
         });
@@ -159,7 +167,7 @@ pub(super) async fn remove_jobs(
         if waited > REMOVAL_MAX {
             return Err(MoverError::StillThere { pod, waited });
         }
-        sleep(LOOK_INTERVAL).await;
+        sleep(REMOVAL_INTERVAL).await;
     }
 }
 

@@ -6,10 +6,11 @@ use kube::{
     ResourceExt,
     api::{ListParams, LogParams},
 };
+use lifebuoy_api::PLACE_LABEL;
 use lifebuoy_engine::volumes::{MOVER_CONTAINER, MoverEnd, MoverProgress};
 
 use super::{
-    decide::{Seen, Stage, stage},
+    decide::{Seen, Stage, is_in_place, is_on_node, stage},
     error::MoverError,
     objects::Objects,
 };
@@ -46,7 +47,18 @@ impl Objects<'_> {
         {
             seen.warning = self.warning(&uid).await?;
         }
+        if stage(&seen) == Stage::Pending && !seen.pod.as_ref().is_some_and(is_on_node) {
+            seen.is_behind_others = self.others_are_in_place().await?;
+        }
         Ok(seen)
+    }
+
+    /// Whether any mover is on a node.
+    async fn others_are_in_place(&self) -> Result<bool, MoverError> {
+        let params = ListParams::default().labels(PLACE_LABEL);
+        let listed = self.pods.list(&params).await;
+        let pods = listed.map_err(MoverError::kube("list the pods of movers"))?;
+        Ok(pods.items.iter().any(is_in_place))
     }
 
     /// The pods of a Job, the newest first.

@@ -128,7 +128,11 @@ fn job(base: &str, restores: bool) -> MoverJob {
             name: "data".to_owned(),
             block: false,
         },
-        node: None,
+        place: PlaceFor {
+            node: None,
+            repository: "main".to_owned(),
+            repository_limit: None,
+        },
         read_only: !restores,
         restores,
     }

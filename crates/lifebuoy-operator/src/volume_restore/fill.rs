@@ -20,7 +20,7 @@ use super::{in_place, objects::between_name};
 use crate::{
     context::Context,
     error::sentence,
-    mover::{self, MoverError, MoverJob},
+    mover::{self, MoverError, MoverJob, PlaceFor},
     repository::{OpenError, access},
     tasks::Tasks,
 };
@@ -155,6 +155,7 @@ struct Prepared {
     repo: Repository,
     may_write: bool,
     access: RepositoryAccess,
+    place: PlaceFor,
     snapshot: SessionId,
     record: VolumeRecord,
     data: SavedData,
@@ -194,6 +195,7 @@ async fn prepare(work: &Work) -> Result<Prepared, Failure> {
         repo: opened.repo.clone(),
         may_write: object.spec.access == Access::ReadWrite,
         access,
+        place: PlaceFor::on(None, &object),
         snapshot,
         record,
         data,
@@ -226,7 +228,7 @@ async fn run(
             name: between_name(&work.claim_uid),
             block: work.block,
         },
-        node: None,
+        place: prepared.place.clone(),
         read_only: false,
         restores: true,
     };

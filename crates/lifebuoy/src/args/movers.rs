@@ -55,12 +55,23 @@ pub(super) struct MoverFlags {
     #[arg(
         long,
         value_name = "COUNT",
-        default_value_t = 2,
+        default_value_t = 8,
         value_parser = clap::value_parser!(u16).range(1..=64),
         env = "LIFEBUOY_MAX_CONCURRENT_MOVERS",
         hide_env_values = true
     )]
     max_concurrent_movers: u16,
+
+    /// How many movers run at a time on one node.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u16).range(1..=64),
+        env = "LIFEBUOY_MAX_MOVERS_PER_NODE",
+        hide_env_values = true
+    )]
+    max_movers_per_node: u16,
 
     /// The PriorityClass of movers.
     #[arg(
@@ -161,6 +172,7 @@ impl MoverFlags {
             mover_image_pull_policy,
             mover_service_account,
             max_concurrent_movers,
+            max_movers_per_node,
             mover_priority_class,
             mover_resources,
             mover_node_selector,
@@ -180,6 +192,7 @@ impl MoverFlags {
             image_pull_policy: given(mover_image_pull_policy, defaults.image_pull_policy),
             service_account: given(mover_service_account, defaults.service_account),
             max_concurrent: usize::from(*max_concurrent_movers),
+            max_per_node: *max_movers_per_node,
             priority_class: mover_priority_class.clone().filter(|name| !name.is_empty()),
             resources: value_of(mover_resources, defaults.resources),
             node_selector: value_of(mover_node_selector, defaults.node_selector),

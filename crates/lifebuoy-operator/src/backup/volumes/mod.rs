@@ -118,7 +118,8 @@ impl<'a> Saving<'a> {
                 let moved = moving::save(self, &cluster, volume, before).await;
                 (claim, moved)
             })
-            .buffer_unordered(context.config.movers.max_concurrent.max(1));
+            // Some are made ready, and cleaned up after, while others are read.
+            .buffer_unordered(2 * context.config.movers.max_concurrent.max(1));
         while let Some((claim, moved)) = moved.next().await {
             self.progress.end(&claim);
             match moved {

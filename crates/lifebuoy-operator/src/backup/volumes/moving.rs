@@ -27,7 +27,7 @@ use super::{
 use crate::{
     backup::capture::Attempt,
     error::sentence,
-    mover::{self, MoverJob},
+    mover::{self, MoverJob, PlaceFor},
     repository,
 };
 
@@ -176,12 +176,12 @@ async fn run(
 ) -> Result<(SavedData, Vec<Problem>), String> {
     let attempt = saving.attempt;
     let context = &attempt.context;
-    let access = access(saving).await?;
+    let (access, place) = access(saving, node).await?;
     let job = MoverJob {
         base: volume.name.clone(),
         for_uid: saving.uid(),
         volume: mounted,
-        node,
+        place,
         read_only: true,
         restores: false,
     };
@@ -239,7 +239,11 @@ fn session_of_try(first: SessionId, number: u32) -> SessionId {
     SessionId::from_bytes(id)
 }
 
-async fn access(saving: &Saving<'_>) -> Result<RepositoryAccess, String> {
+/// What a mover needs of the repository, and the place for it.
+async fn access(
+    saving: &Saving<'_>,
+    node: Option<String>,
+) -> Result<(RepositoryAccess, PlaceFor), String> {
     let (context, backup) = (&saving.attempt.context, &saving.attempt.backup);
     let namespace = backup.namespace().unwrap_or_default();
     let name = &backup.spec.repository;
@@ -249,7 +253,8 @@ async fn access(saving: &Saving<'_>) -> Result<RepositoryAccess, String> {
         .await;
     let (object, _) = opened.map_err(|error| error.message())?;
     let access = repository::access(&context.client, &object).await;
-    access.map_err(|error| error.message())
+    let access = access.map_err(|error| error.message())?;
+    Ok((access, PlaceFor::on(node, &object)))
 }
 
 /// What was not saved, or not as it stood at one moment.
