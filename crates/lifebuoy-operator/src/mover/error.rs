@@ -25,6 +25,14 @@ pub(crate) enum MoverError {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// The repository that it is for cannot be used.
+    #[error("{message}")]
+    Repository {
+        /// Why.
+        message: String,
+        /// Whether it may be a little later.
+        transient: bool,
+    },
     /// The API server said no, or nothing.
     #[error("cannot {what}")]
     Kube {
@@ -45,13 +53,14 @@ impl MoverError {
     }
 
     /// Whether the same request may be answered a little later.
-    pub(super) fn may_pass(&self) -> bool {
-        let Self::Kube { source, .. } = self else {
-            return false;
-        };
-        match source.as_ref() {
-            kube::Error::Api(status) => status.code == 429 || status.code >= 500,
-            _ => true,
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Repository { transient, .. } => *transient,
+            Self::Kube { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => status.code == 429 || status.code >= 500,
+                _ => true,
+            },
+            _ => false,
         }
     }
 

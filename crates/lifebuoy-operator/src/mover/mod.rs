@@ -27,8 +27,12 @@ use std::{
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
-use lifebuoy_api::{EXCLUDE_LABEL, FOR_LABEL, MANAGED_BY, MANAGED_BY_LABEL, SESSION_ANNOTATION};
-use lifebuoy_engine::volumes::{MoverEnd, MoverProgress, MoverReport, MoverTask, job_name, settle};
+use lifebuoy_api::{
+    EXCLUDE_LABEL, FOR_LABEL, MANAGED_BY, MANAGED_BY_LABEL, Repository, SESSION_ANNOTATION,
+};
+use lifebuoy_engine::volumes::{
+    MoverEnd, MoverProgress, MoverReport, MoverTask, RepositoryAccess, job_name, settle,
+};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +41,7 @@ pub(crate) use error::MoverError;
 pub(crate) use lifebuoy_engine::volumes::MountedVolume;
 pub(crate) use places::{PlaceFor, Places};
 
-use crate::{context::Context, error::sentence};
+use crate::{context::Context, error::sentence, repository};
 use decide::{Next, Situation, Stage, next, next_try, stage};
 use objects::Objects;
 
@@ -82,13 +86,35 @@ pub(crate) fn labels(for_uid: &str) -> BTreeMap<String, String> {
     .into()
 }
 
+/// The Repository of this name, and what a mover needs to use it, as they are now.
+pub(crate) async fn access(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+) -> Result<(Repository, RepositoryAccess), MoverError> {
+    let asked = async {
+        let repositories = &context.repositories;
+        let named = repositories.by_name(&context.client, namespace, name).await;
+        let (object, _) = named?;
+        let access = repository::access(&context.client, &object).await?;
+        Ok((object, access))
+    };
+    asked
+        .await
+        .map_err(|error: repository::OpenError| MoverError::Repository {
+            message: error.message(),
+            transient: error.is_transient(),
+        })
+}
+
 /// Runs one mover to its end, and removes what it made.
 ///
 /// It adopts or makes the Job `<base>-<try>`, and then the Secret with the task, which is
 /// owned by the Job; the pod waits for it. What may pass by itself is tried again, with a
 /// new Job. A save's session is settled in the repository first: it may have committed
 /// although nobody heard of it. The session of a Job is that of its annotation, also where
-/// `task` would give another one by now.
+/// `task` would give another one by now. It is asked for the task of each try when that
+/// begins, which may be long after this was called.
 ///
 /// Cancelled, it deletes the Jobs and waits until their pods are gone; unless the operator
 /// itself ends: then all goes on, and the next one adopts it.
@@ -99,7 +125,7 @@ pub(crate) fn labels(for_uid: &str) -> BTreeMap<String, String> {
 pub(crate) async fn run(
     context: &Context,
     job: &MoverJob,
-    task: impl Fn(u32) -> MoverTask + Sync,
+    task: impl AsyncFn(u32) -> Result<MoverTask, MoverError>,
     progress: &(dyn Fn(MoverProgress) + Sync),
     cancel: &CancellationToken,
 ) -> Result<MoverReport, MoverError> {
@@ -135,7 +161,7 @@ struct Running<'a, T> {
     progress: &'a (dyn Fn(MoverProgress) + Sync),
 }
 
-impl<T: Fn(u32) -> MoverTask + Sync> Running<'_, T> {
+impl<T: AsyncFn(u32) -> Result<MoverTask, MoverError>> Running<'_, T> {
     async fn in_its_place(&self, context: &Context) -> Result<MoverReport, MoverError> {
         let places = &context.movers;
         let enough = places.nodes_enough();
@@ -178,7 +204,7 @@ impl<T: Fn(u32) -> MoverTask + Sync> Running<'_, T> {
     /// One try, from wherever it stands to its end. With the task that it had.
     async fn attempt(&self, attempt: u32, place: u16) -> Result<(MoverTask, MoverEnd), MoverError> {
         let name = job_name(&self.job.base, attempt);
-        let task = (self.task)(attempt);
+        let task = self.patiently(async || (self.task)(attempt).await).await?;
         let made = self
             .patiently(async || self.objects.ensure_job(&name, &task, place).await)
             .await?;

@@ -156,14 +156,14 @@ fn task(work: Work) -> MoverTask {
     }
 }
 
-fn restore(_: u32) -> MoverTask {
-    task(Work::Restore {
+async fn restore(_: u32) -> Result<MoverTask, MoverError> {
+    Ok(task(Work::Restore {
         what: serde_json::from_value(json!("Files")).unwrap(),
         saved: SavedRoot {
             session: SessionId::from_bytes([1; 16]),
             root: ChunkId::from_bytes([1; 32]),
         },
-    })
+    }))
 }
 
 fn save(session: u8) -> MoverTask {
@@ -229,7 +229,7 @@ async fn a_mover_is_adopted_with_its_session_and_removed_when_it_is_cancelled() 
     let mover = job("adopted", false);
     let never = CancellationToken::new();
     // As an operator that is killed.
-    let dropped = run(&stage.context, &mover, |_| save(1), &told, &never);
+    let dropped = run(&stage.context, &mover, async |_| Ok(save(1)), &told, &never);
     let begun = stage.play("adopted-1", json!({"phase": "Running"}));
     tokio::select! {
         _ = dropped => anyhow::bail!("it has ended"),
@@ -239,7 +239,7 @@ async fn a_mover_is_adopted_with_its_session_and_removed_when_it_is_cancelled() 
     let end = done(3);
     let other = stage.api::<Secret>().get("adopted-1").await?;
     let (report, played) = tokio::join!(
-        run(&stage.context, &mover, |_| save(2), &told, &never),
+        run(&stage.context, &mover, async |_| Ok(save(2)), &told, &never),
         stage.ends("adopted-1", &end)
     );
     played?;

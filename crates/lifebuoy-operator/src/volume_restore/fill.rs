@@ -9,8 +9,8 @@ use lifebuoy_engine::{
     archive::{Archive, ObjectKey},
     point,
     volumes::{
-        MountedVolume, MoverProgress, MoverReport, MoverTask, RepositoryAccess, SavedData,
-        SavedRoot, VolumeRecord, Work as MoverWork,
+        MountedVolume, MoverProgress, MoverReport, MoverTask, SavedData, SavedRoot, VolumeRecord,
+        Work as MoverWork,
     },
 };
 use lifebuoy_repo::{Repository, SessionId};
@@ -21,7 +21,7 @@ use crate::{
     context::Context,
     error::sentence,
     mover::{self, MoverError, MoverJob, PlaceFor},
-    repository::{OpenError, access},
+    repository::OpenError,
     tasks::Tasks,
 };
 
@@ -143,7 +143,12 @@ pub(crate) async fn fill(work: Work, filling: Arc<Filling>, cancel: Cancellation
                 message: error.message(),
                 transient: matches!(
                     error,
-                    MoverError::Kube { .. } | MoverError::StillThere { .. }
+                    MoverError::Kube { .. }
+                        | MoverError::Repository {
+                            transient: true,
+                            ..
+                        }
+                        | MoverError::StillThere { .. }
                 ),
             })
         }
@@ -154,7 +159,6 @@ pub(crate) async fn fill(work: Work, filling: Arc<Filling>, cancel: Cancellation
 struct Prepared {
     repo: Repository,
     may_write: bool,
-    access: RepositoryAccess,
     place: PlaceFor,
     snapshot: SessionId,
     record: VolumeRecord,
@@ -171,9 +175,6 @@ async fn prepare(work: &Work) -> Result<Prepared, Failure> {
         .by_name(client, &namespace, &spec.repository)
         .await;
     let (object, opened) = opened.map_err(|error| open(&spec.repository, &error))?;
-    let access = access(client, &object)
-        .await
-        .map_err(|error| open(&spec.repository, &error))?;
     let snapshot: SessionId = spec.snapshot.parse().map_err(|error| Failure {
         reason: Reason::InvalidSpec,
         message: format!("spec.snapshot: {error}"),
@@ -194,7 +195,6 @@ async fn prepare(work: &Work) -> Result<Prepared, Failure> {
     Ok(Prepared {
         repo: opened.repo.clone(),
         may_write: object.spec.access == Access::ReadWrite,
-        access,
         place: PlaceFor::on(None, &object),
         snapshot,
         record,
@@ -239,14 +239,19 @@ async fn run(
             root: data.root,
         },
     );
-    let task = |_| MoverTask {
-        repository: prepared.access.clone(),
-        work: match &work.overwriting {
-            Some(_) => MoverWork::Overwrite { what, saved },
-            None => MoverWork::Restore { what, saved },
-        },
-        limit_upload: movers.limit_upload,
-        limit_download: movers.limit_download,
+    let namespace = work.request.namespace().unwrap_or_default();
+    let task = async |_| {
+        let name = &work.request.spec.repository;
+        let (_, repository) = mover::access(&work.context, &namespace, name).await?;
+        Ok(MoverTask {
+            repository,
+            work: match &work.overwriting {
+                Some(_) => MoverWork::Overwrite { what, saved },
+                None => MoverWork::Restore { what, saved },
+            },
+            limit_upload: movers.limit_upload,
+            limit_download: movers.limit_download,
+        })
     };
     let progress = |now| filling.set(now);
     mover::run(&work.context, &job, task, &progress, cancel).await

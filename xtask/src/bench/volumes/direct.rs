@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use lifebuoy_data::What;
 use lifebuoy_testkit::directory;
 
-use super::{Case, binaries, copy, rows::Taken, sampling::Seen, succeed};
+use super::{Case, binaries, btrfs, copy, rows::Taken, sampling::Seen, succeed};
 use crate::bench::repo::process;
 
 pub(super) fn measure(case: &Case<'_>, what: What, volume: &Path) -> Result<Vec<Taken>> {
@@ -88,9 +88,4 @@ fn attach(file: &Path, options: &[&str]) -> Result<PathBuf> {
     let output = command.output()?;
     ensure!(output.status.success(), "{command:?}: {}", output.status);
     Ok(String::from_utf8(output.stdout)?.trim().into())
-}
-
-fn btrfs(verb: &str, places: &[&Path]) -> Result<()> {
-    let mut command = Command::new("btrfs");
-    succeed(command.args(["--quiet", "subvolume", verb]).args(places))
 }

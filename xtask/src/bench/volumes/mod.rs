@@ -319,6 +319,11 @@ fn copy(options: &[&str], from: &Path, to: &Path) -> Result<()> {
     succeed(Command::new("cp").args(options).args([from, to]))
 }
 
+fn btrfs(verb: &str, places: &[&Path]) -> Result<()> {
+    let mut command = Command::new("btrfs");
+    succeed(command.args(["--quiet", "subvolume", verb]).args(places))
+}
+
 fn succeed(command: &mut Command) -> Result<()> {
     let status = command.status()?;
     ensure!(status.success(), "{command:?} ended with {status}");

@@ -1,5 +1,6 @@
 //! `tar | zstd -1 | curl` of the same files to the same S3 server: what a person
-//! would do without lifebuoy. Neither encrypted nor incremental.
+//! would do without lifebuoy, of a snapshot that nobody has read yet. Neither encrypted
+//! nor incremental.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +10,7 @@ use anyhow::{Result, ensure};
 use lifebuoy_testkit::s3::{BUCKET, REGION};
 use lifebuoy_testkit::{S3Server, directory};
 
-use super::rows::Taken;
-use super::sampling::Seen;
+use super::{btrfs, rows::Taken, sampling::Seen};
 use crate::bench::repo::process;
 
 /// The shell gives the stream to a file first: the server wants to know its length.
@@ -21,6 +21,8 @@ const SCRIPT: &str = "set -e
 
 pub(super) fn measure(s3: &S3Server, files: &Path, number: usize) -> Result<Taken> {
     println!("… files, tar | zstd -1");
+    let snapshot = files.with_file_name("yardstick");
+    btrfs("snapshot", &[files, &snapshot])?;
     let root = directory::root();
     let (archive, config) = (root.join("yardstick.tar.zst"), root.join("curl.conf"));
     // In a file, since command lines are seen by everybody.
@@ -28,9 +30,13 @@ pub(super) fn measure(s3: &S3Server, files: &Path, number: usize) -> Result<Take
     fs::write(&config, user)?;
     let url = format!("{}/{BUCKET}/yardstick-{number}.tar.zst", s3.endpoint());
     let mut command = Command::new("sh");
-    command.args(["-c", SCRIPT, "sh"]).arg(files).arg(&archive);
+    command
+        .args(["-c", SCRIPT, "sh"])
+        .arg(&snapshot)
+        .arg(&archive);
     command.args([&url, REGION]).arg(&config);
     let log = root.join("yardstick.log");
+    nix::unistd::sync();
     let cost = tokio::task::block_in_place(|| process::measure(&command, &log))?;
     let bytes_sent = archive.metadata()?.len();
     let stored = s3
@@ -39,6 +45,7 @@ pub(super) fn measure(s3: &S3Server, files: &Path, number: usize) -> Result<Take
     ensure!(stored.metadata()?.len() == bytes_sent, "not all was stored");
     fs::remove_file(stored)?;
     fs::remove_file(archive)?;
+    btrfs("delete", &[&snapshot])?;
     Ok(Taken {
         case: "files",
         op: "tar | zstd",

@@ -10,8 +10,8 @@ use lifebuoy_data::What;
 use lifebuoy_engine::{
     archive::ObjectKey,
     volumes::{
-        Decision, MountedVolume, MoverReport, MoverTask, RepositoryAccess, SavedBy, SavedData,
-        SavedRoot, VolumeMode, VolumeRecord, Work, subject,
+        Decision, MountedVolume, MoverReport, MoverTask, SavedBy, SavedData, SavedRoot, VolumeMode,
+        VolumeRecord, Work, subject,
     },
 };
 use lifebuoy_repo::SessionId;
@@ -28,7 +28,6 @@ use crate::{
     backup::capture::Attempt,
     error::sentence,
     mover::{self, MoverJob, PlaceFor},
-    repository,
 };
 
 /// A volume that is to be saved, and how.
@@ -176,34 +175,42 @@ async fn run(
 ) -> Result<(SavedData, Vec<Problem>), String> {
     let attempt = saving.attempt;
     let context = &attempt.context;
-    let (access, place) = access(saving, node).await?;
+    let access = async || {
+        let backup = &attempt.backup;
+        let namespace = backup.namespace().unwrap_or_default();
+        mover::access(context, &namespace, &backup.spec.repository).await
+    };
+    let (repository, _) = access().await.map_err(|error| sentence(&error, None))?;
     let job = MoverJob {
         base: volume.name.clone(),
         for_uid: saving.uid(),
         volume: mounted,
-        place,
+        place: PlaceFor::on(node, &repository),
         read_only: true,
         restores: false,
     };
     let before = before.filter(|data| data.kind == volume.what());
     let session = SessionId::random(&mut rand::rng());
     let claim = volume.claim();
-    let task = |number: u32| MoverTask {
-        repository: access.clone(),
-        work: Work::Save {
-            what: volume.what(),
-            session: session_of_try(session, number),
-            cluster_uid: saving.cluster.uid.clone(),
-            host: saving.cluster.name.clone(),
-            path: claim.to_string(),
-            taken_at: attempt.at,
-            before: before.map(|data| SavedRoot {
-                session: data.session,
-                root: data.root,
-            }),
-        },
-        limit_upload: context.config.movers.limit_upload,
-        limit_download: context.config.movers.limit_download,
+    let task = async |number: u32| {
+        let (_, repository) = access().await?;
+        Ok(MoverTask {
+            repository,
+            work: Work::Save {
+                what: volume.what(),
+                session: session_of_try(session, number),
+                cluster_uid: saving.cluster.uid.clone(),
+                host: saving.cluster.name.clone(),
+                path: claim.to_string(),
+                taken_at: attempt.at,
+                before: before.map(|data| SavedRoot {
+                    session: data.session,
+                    root: data.root,
+                }),
+            },
+            limit_upload: context.config.movers.limit_upload,
+            limit_download: context.config.movers.limit_download,
+        })
     };
     let progress = |now| saving.progress.is_at(claim, now);
     let ended = mover::run(context, &job, task, &progress, saving.cancel).await;
@@ -237,24 +244,6 @@ fn session_of_try(first: SessionId, number: u32) -> SessionId {
     let mut id = [0; 16];
     id.copy_from_slice(&blake3::hash(of.as_bytes()).as_bytes()[..16]);
     SessionId::from_bytes(id)
-}
-
-/// What a mover needs of the repository, and the place for it.
-async fn access(
-    saving: &Saving<'_>,
-    node: Option<String>,
-) -> Result<(RepositoryAccess, PlaceFor), String> {
-    let (context, backup) = (&saving.attempt.context, &saving.attempt.backup);
-    let namespace = backup.namespace().unwrap_or_default();
-    let name = &backup.spec.repository;
-    let opened = context
-        .repositories
-        .by_name(&context.client, &namespace, name)
-        .await;
-    let (object, _) = opened.map_err(|error| error.message())?;
-    let access = repository::access(&context.client, &object).await;
-    let access = access.map_err(|error| error.message())?;
-    Ok((access, PlaceFor::on(node, &object)))
 }
 
 /// What was not saved, or not as it stood at one moment.
