@@ -42,7 +42,12 @@ async fn tell(a: &NodeWorld) -> Result<()> {
         fs::write(volume.join("noise"), noise(seed, BYTES))?;
     }
     let save = |name: &str| backup_of_volumes(name, "main", NAMESPACE, VolumeWay::Move);
-    let most = most_at_a_time(a, save("two")).await?;
+    let (most, saved) = most_at_a_time(a, save("two")).await?;
+    let progress = saved.status.unwrap_or_default().progress;
+    ensure!(
+        progress.volume_bytes == (VOLUMES * BYTES) as i64,
+        "what was read is not all that there is: {progress:?}"
+    );
     ensure!(most == PER_NODE, "{most} movers ran at a time on the node");
 
     let mut request = restore("back", newest_of("main", "a"));
@@ -50,7 +55,7 @@ async fn tell(a: &NodeWorld) -> Result<()> {
         from: NAMESPACE.to_owned(),
         to: BACK.to_owned(),
     }];
-    let most = most_at_a_time(a, request).await?;
+    let (most, _) = most_at_a_time(a, request).await?;
     ensure!(most == PER_NODE, "{most} movers ran at a time on the node");
     a.rolled_out(BACK, "deployment/holder").await?;
     for (number, volume) in volumes.iter().enumerate() {
@@ -62,13 +67,13 @@ async fn tell(a: &NodeWorld) -> Result<()> {
     repositories
         .patch("main", &PatchParams::default(), &one)
         .await?;
-    let most = most_at_a_time(a, save("one")).await?;
+    let (most, _) = most_at_a_time(a, save("one")).await?;
     ensure!(most == 1, "{most} movers ran at a time for the repository");
     a.nothing_is_left().await
 }
 
 /// Carries out a request; gives how many movers were on the node at a time, at most.
-async fn most_at_a_time<K: Kind + Ended>(a: &NodeWorld, request: K) -> Result<usize> {
+async fn most_at_a_time<K: Kind + Ended>(a: &NodeWorld, request: K) -> Result<(usize, K)> {
     let pods: Api<Pod> = Api::namespaced(a.client(), MOVERS_NAMESPACE);
     let most = AtomicUsize::new(0);
     let count = async {
@@ -85,7 +90,7 @@ async fn most_at_a_time<K: Kind + Ended>(a: &NodeWorld, request: K) -> Result<us
         failed = count => return failed,
     };
     ensure!(ended.complete(), "{}", ended.verdict());
-    Ok(most.into_inner())
+    Ok((most.into_inner(), ended))
 }
 
 fn runs_on_node(pod: &Pod) -> bool {

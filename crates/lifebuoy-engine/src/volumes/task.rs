@@ -156,6 +156,19 @@ pub struct MoverProgress {
     pub bytes_stored: u64,
 }
 
+/// Where one was in the end.
+impl From<&MoverReport> for MoverProgress {
+    fn from(report: &MoverReport) -> Self {
+        Self {
+            entries: report.entries,
+            bytes: report.bytes,
+            entries_total: report.entries,
+            bytes_total: report.bytes,
+            bytes_stored: report.bytes_stored,
+        }
+    }
+}
+
 /// A line of a mover's log that tells of progress.
 #[derive(Serialize, Deserialize)]
 struct ProgressLine {

@@ -10,8 +10,8 @@ use lifebuoy_data::What;
 use lifebuoy_engine::{
     archive::ObjectKey,
     volumes::{
-        Decision, MountedVolume, MoverReport, MoverTask, SavedBy, SavedData, SavedRoot, VolumeMode,
-        VolumeRecord, Work, subject,
+        Decision, MountedVolume, MoverProgress, MoverReport, MoverTask, SavedBy, SavedData,
+        SavedRoot, VolumeMode, VolumeRecord, Work, subject,
     },
 };
 use lifebuoy_repo::SessionId;
@@ -215,6 +215,8 @@ async fn run(
     let progress = |now| saving.progress.is_at(claim, now);
     let ended = mover::run(context, &job, task, &progress, saving.cancel).await;
     let report = ended.map_err(|error| sentence(&error, None))?;
+    // One that is quick has told nothing before.
+    progress(MoverProgress::from(&report));
     tracing::info!(
         volume = %claim,
         bytes = report.bytes,
