@@ -53,7 +53,7 @@ impl MoverError {
     }
 
     /// Whether the same request may be answered a little later.
-    pub(crate) fn may_pass(&self) -> bool {
+    pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Repository { transient, .. } => *transient,
             Self::Kube { source, .. } => match source.as_ref() {
