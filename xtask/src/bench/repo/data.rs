@@ -61,8 +61,8 @@ impl DataSet {
     /// Makes it below `folder`, if it is not there from an earlier run, and returns
     /// what is to be saved.
     pub(crate) fn make(self, folder: &Path, scale: Scale, seed: u64) -> Result<PathBuf> {
-        let place = folder.join(format!("{}-{}-{seed}", self.name(), scale.0));
-        let done = place.with_extension("made");
+        let name = format!("{}-{}-{seed}", self.name(), scale.0);
+        let (place, done) = (folder.join(&name), folder.join(format!("{name}.made")));
         let root = match self {
             Self::Image => place.join("image"),
             _ => place.clone(),
