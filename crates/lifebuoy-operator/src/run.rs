@@ -183,8 +183,7 @@ async fn work(
             restore_finished,
         ),
         Tasks::new(
-            // Some wait for a place while others are cleaned up after.
-            2 * config.movers.max_concurrent,
+            config.movers.volumes_at_a_time(),
             stopping.clone(),
             volume_finished,
         ),

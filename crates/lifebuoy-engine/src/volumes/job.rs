@@ -96,6 +96,13 @@ impl MoverConfig {
             limit_download: None,
         }
     }
+
+    /// How many volumes are dealt with at a time: some are made ready, and cleaned up after,
+    /// while others have a mover.
+    #[must_use]
+    pub fn volumes_at_a_time(&self) -> usize {
+        2 * self.max_concurrent.max(1)
+    }
 }
 
 /// The volume of a mover.

@@ -27,9 +27,7 @@ use std::{
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
-use lifebuoy_api::{
-    EXCLUDE_LABEL, FOR_LABEL, MANAGED_BY, MANAGED_BY_LABEL, Repository, SESSION_ANNOTATION,
-};
+use lifebuoy_api::{EXCLUDE_LABEL, FOR_LABEL, MANAGED_BY, MANAGED_BY_LABEL, SESSION_ANNOTATION};
 use lifebuoy_engine::volumes::{
     MoverEnd, MoverProgress, MoverReport, MoverTask, RepositoryAccess, job_name, settle,
 };
@@ -86,18 +84,17 @@ pub(crate) fn labels(for_uid: &str) -> BTreeMap<String, String> {
     .into()
 }
 
-/// The Repository of this name, and what a mover needs to use it, as they are now.
+/// What a mover needs to use the Repository of this name, as it is now.
 pub(crate) async fn access(
     context: &Context,
     namespace: &str,
     name: &str,
-) -> Result<(Repository, RepositoryAccess), MoverError> {
+) -> Result<RepositoryAccess, MoverError> {
     let asked = async {
         let repositories = &context.repositories;
         let named = repositories.by_name(&context.client, namespace, name).await;
         let (object, _) = named?;
-        let access = repository::access(&context.client, &object).await?;
-        Ok((object, access))
+        repository::access(&context.client, &object).await
     };
     asked
         .await
@@ -163,10 +160,10 @@ struct Running<'a, T> {
 
 impl<T: AsyncFn(u32) -> Result<MoverTask, MoverError>> Running<'_, T> {
     async fn in_its_place(&self, context: &Context) -> Result<MoverReport, MoverError> {
-        let places = &context.movers;
+        let (places, config) = (&context.movers, &context.config.movers);
         let enough = places.nodes_enough();
         let nodes = self
-            .patiently(async || nodes::count(&context.client, self.objects.config, enough).await)
+            .patiently(async || nodes::count(&context.client, config, enough).await)
             .await?;
         let place = places.take(&self.job.place, nodes).await;
         let mut attempt = 1;

@@ -29,7 +29,7 @@ const REMOVAL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The objects of one mover.
 pub(super) struct Objects<'a> {
-    pub(super) config: &'a MoverConfig,
+    config: &'a MoverConfig,
     job: &'a MoverJob,
     pub(super) jobs: Api<Job>,
     pub(super) pods: Api<Pod>,

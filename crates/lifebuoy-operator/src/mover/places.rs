@@ -42,7 +42,7 @@ impl PlaceFor {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Taken {
     number: u16,
     node: Option<String>,
@@ -120,12 +120,8 @@ impl Place<'_> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut all = self.places.taken();
-        let same = |one: &Taken| {
-            (one.number, &one.node, &one.repository)
-                == (self.taken.number, &self.taken.node, &self.taken.repository)
-        };
         // Any that is the same will do.
-        if let Some(at) = all.iter().position(same) {
+        if let Some(at) = all.iter().position(|one| *one == self.taken) {
             all.swap_remove(at);
         }
         drop(all);
@@ -142,19 +138,18 @@ fn free(limits: Limits, nodes: usize, taken: &[Taken], wanted: &PlaceFor) -> Opt
     if taken.len() >= limits.all || of_repository.count() >= limit {
         return None;
     }
-    // Each number is free on as many nodes as there are, as far as one knows.
     let used = |number: u16| taken.iter().filter(|one| one.number == number).count();
-    let least_used = |numbers: &mut dyn Iterator<Item = u16>| numbers.min_by_key(|n| used(*n));
-    let mut numbers = 0..limits.node;
-    match &wanted.node {
+    let is_free = |number: &u16| match &wanted.node {
         Some(node) => {
-            let here = |one: &Taken| one.node.as_ref() == Some(node);
-            let is_free =
-                |number: &u16| !taken.iter().any(|one| one.number == *number && here(one));
-            least_used(&mut numbers.filter(is_free))
+            let is_it = |one: &Taken| one.number == *number && one.node.as_ref() == Some(node);
+            !taken.iter().any(is_it)
         }
-        None => least_used(&mut numbers).filter(|number| used(*number) < nodes),
-    }
+        // Each number is free on as many nodes as there are, as far as one knows.
+        None => used(*number) < nodes,
+    };
+    (0..limits.node)
+        .filter(is_free)
+        .min_by_key(|number| used(*number))
 }
 
 #[cfg(test)]

@@ -242,9 +242,8 @@ async fn run(
     let namespace = work.request.namespace().unwrap_or_default();
     let task = async |_| {
         let name = &work.request.spec.repository;
-        let (_, repository) = mover::access(&work.context, &namespace, name).await?;
         Ok(MoverTask {
-            repository,
+            repository: mover::access(&work.context, &namespace, name).await?,
             work: match &work.overwriting {
                 Some(_) => MoverWork::Overwrite { what, saved },
                 None => MoverWork::Restore { what, saved },

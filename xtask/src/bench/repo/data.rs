@@ -71,9 +71,7 @@ impl DataSet {
         if done.exists() && self != Self::Image {
             return Ok(root);
         }
-        if place.exists() {
-            fs::remove_dir_all(&place)?;
-        }
+        super::remove(&place)?;
         fs::create_dir_all(&place)?;
         let mut rng = StdRng::seed_from_u64(seed);
         match self {

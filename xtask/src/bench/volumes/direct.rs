@@ -8,9 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use lifebuoy_data::What;
-use lifebuoy_testkit::directory;
 
-use super::{Case, binaries, btrfs, copy, rows::Taken, sampling::Seen, succeed};
+use super::{Case, binaries, btrfs, copy, cost, rows::Taken, sampling::Seen, succeed};
 use crate::bench::repo::process;
 
 pub(super) fn measure(case: &Case<'_>, what: What, volume: &Path) -> Result<Vec<Taken>> {
@@ -22,9 +21,7 @@ pub(super) fn measure(case: &Case<'_>, what: What, volume: &Path) -> Result<Vec<
         command.envs(case.direct.environment());
         command.args(["repo"]).args(words).args(places);
         command.arg("--allow-http");
-        nix::unistd::sync();
-        let log = directory::root().join("direct.log");
-        tokio::task::block_in_place(|| process::measure(&command, &log))
+        cost(&command, "direct.log")
     };
     lifebuoy(&["init"], &[])?;
     let (from, to) = take(what, volume, &snapshot, &back)?;

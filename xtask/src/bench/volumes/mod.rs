@@ -26,6 +26,7 @@ use lifebuoy_testkit::tools::workspace_root;
 use lifebuoy_testkit::{S3Server, directory, install_tls_provider, namespace};
 
 use super::repo::data::{self, DataSet, Scale};
+use super::repo::process;
 use rows::Taken;
 use sampling::Sampler;
 
@@ -313,6 +314,13 @@ impl Case<'_> {
             .await?;
         Ok(())
     }
+}
+
+/// What a program costs, which finds nothing on its way to the disk.
+fn cost(command: &Command, log: &str) -> Result<process::Cost> {
+    nix::unistd::sync();
+    let log = directory::root().join(log);
+    tokio::task::block_in_place(|| process::measure(command, &log))
 }
 
 fn copy(options: &[&str], from: &Path, to: &Path) -> Result<()> {

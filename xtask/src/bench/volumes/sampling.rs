@@ -48,14 +48,18 @@ pub(super) struct Sampler {
 impl Sampler {
     /// Begins; the peak of the operator counts from now.
     pub(super) fn start() -> Self {
-        for pid in processes("operator") {
+        let operators: BTreeSet<u32> = processes("operator").collect();
+        for pid in &operators {
             // One that has just ended has no peak.
             drop(fs::write(format!("/proc/{pid}/clear_refs"), "5"));
         }
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
-            let mut looks = Looks::default();
+            let mut looks = Looks {
+                operators,
+                ..Looks::default()
+            };
             while !stopped.load(Ordering::Relaxed) {
                 looks.look();
                 std::thread::sleep(POLL);
@@ -87,8 +91,9 @@ struct Looks {
     first: Option<Instant>,
     last: Option<Instant>,
     operator_peak_bytes: u64,
-    /// Those that were there at first, and all that were seen.
-    operators: Option<(usize, BTreeSet<u32>)>,
+    /// The operator's processes at first, and those that came later.
+    operators: BTreeSet<u32>,
+    operators_begun: BTreeSet<u32>,
 }
 
 impl Looks {
@@ -116,9 +121,7 @@ impl Looks {
             .iter()
             .filter_map(|pid| Some(Usage::of(*pid).ok()?.peak_bytes));
         let peak = peaks.max().unwrap_or_default();
-        let first = operators.len();
-        let (_, all) = self.operators.get_or_insert((first, BTreeSet::new()));
-        all.extend(operators);
+        self.operators_begun.extend(&operators - &self.operators);
         self.operator_peak_bytes = self.operator_peak_bytes.max(peak);
     }
 
@@ -132,10 +135,7 @@ impl Looks {
             cpu_s: movers.map(|mover| mover.cpu_s).sum(),
             mover_peak_mib: peak.unwrap_or_default() as f64 / MIB,
             operator_peak_mib: self.operator_peak_bytes as f64 / MIB,
-            operators_begun: self
-                .operators
-                .as_ref()
-                .map_or(0, |(first, all)| all.len() - first),
+            operators_begun: self.operators_begun.len(),
         }
     }
 }

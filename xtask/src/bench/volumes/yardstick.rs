@@ -10,8 +10,7 @@ use anyhow::{Result, ensure};
 use lifebuoy_testkit::s3::{BUCKET, REGION};
 use lifebuoy_testkit::{S3Server, directory};
 
-use super::{btrfs, rows::Taken, sampling::Seen};
-use crate::bench::repo::process;
+use super::{btrfs, cost, rows::Taken, sampling::Seen};
 
 /// The shell gives the stream to a file first: the server wants to know its length.
 const SCRIPT: &str = "set -e
@@ -35,9 +34,7 @@ pub(super) fn measure(s3: &S3Server, files: &Path, number: usize) -> Result<Take
         .arg(&snapshot)
         .arg(&archive);
     command.args([&url, REGION]).arg(&config);
-    let log = root.join("yardstick.log");
-    nix::unistd::sync();
-    let cost = tokio::task::block_in_place(|| process::measure(&command, &log))?;
+    let cost = cost(&command, "yardstick.log")?;
     let bytes_sent = archive.metadata()?.len();
     let stored = s3
         .bucket_directory()

@@ -118,8 +118,7 @@ impl<'a> Saving<'a> {
                 let moved = moving::save(self, &cluster, volume, before).await;
                 (claim, moved)
             })
-            // Some are made ready, and cleaned up after, while others are read.
-            .buffer_unordered(2 * context.config.movers.max_concurrent.max(1));
+            .buffer_unordered(context.config.movers.volumes_at_a_time());
         while let Some((claim, moved)) = moved.next().await {
             self.progress.end(&claim);
             match moved {

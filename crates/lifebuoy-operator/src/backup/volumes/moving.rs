@@ -175,12 +175,13 @@ async fn run(
 ) -> Result<(SavedData, Vec<Problem>), String> {
     let attempt = saving.attempt;
     let context = &attempt.context;
-    let access = async || {
-        let backup = &attempt.backup;
-        let namespace = backup.namespace().unwrap_or_default();
-        mover::access(context, &namespace, &backup.spec.repository).await
-    };
-    let (repository, _) = access().await.map_err(|error| sentence(&error, None))?;
+    let namespace = attempt.backup.namespace().unwrap_or_default();
+    let name = &attempt.backup.spec.repository;
+    let repositories = &context.repositories;
+    let opened = repositories
+        .by_name(&context.client, &namespace, name)
+        .await;
+    let (repository, _) = opened.map_err(|error| error.message())?;
     let job = MoverJob {
         base: volume.name.clone(),
         for_uid: saving.uid(),
@@ -193,9 +194,8 @@ async fn run(
     let session = SessionId::random(&mut rand::rng());
     let claim = volume.claim();
     let task = async |number: u32| {
-        let (_, repository) = access().await?;
         Ok(MoverTask {
-            repository,
+            repository: mover::access(context, &namespace, name).await?,
             work: Work::Save {
                 what: volume.what(),
                 session: session_of_try(session, number),
