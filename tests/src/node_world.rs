@@ -35,6 +35,8 @@ pub const PODS_LIMIT: Duration = Duration::from_secs(300);
 /// How long what was deleted may take to be gone.
 const GONE_LIMIT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(200);
+/// How many warnings of the operator are told with an error.
+const WARNINGS_MAX: usize = 20;
 
 /// A cluster with a node and storage, the operator in pods, and the Repository
 /// `main`. Dropping it loses all of that at once, as a disaster does.
@@ -307,7 +309,21 @@ impl NodeWorld {
             |why| format!("what {} says cannot be kept: {why}", self.name()),
             |()| format!("what {} says of it is in {}", self.name(), path.display()),
         );
-        Err(error.context(kept))
+        // Where nobody can read the logs of the run, this is all that is told.
+        let warnings = self.warnings().await;
+        Err(error.context(kept).context(warnings))
+    }
+
+    /// The operator's pods, and the last of their warnings and errors.
+    async fn warnings(&self) -> String {
+        let ours = ["-n", OPERATOR_NAMESPACE];
+        let logs = ["logs", "--tail=-1", "-l", "app.kubernetes.io/name=lifebuoy"];
+        let pods = self.answer(&[&["get", "pods"], &ours[..]].concat()).await;
+        let logs = self.answer(&[&logs[..], &ours].concat()).await;
+        let is_bad = |line: &&str| line.contains(r#""WARN""#) || line.contains(r#""ERROR""#);
+        let bad: Vec<&str> = logs.lines().filter(is_bad).collect();
+        let last = bad[bad.len().saturating_sub(WARNINGS_MAX)..].join("\n");
+        format!("in {}:\n{pods}{last}\n", self.name())
     }
 
     async fn record(&self, error: &anyhow::Error) -> String {
@@ -329,14 +345,19 @@ impl NodeWorld {
         ];
         let mut record = format!("{error:#}\n");
         for words in questions {
-            let answer = match self.kubectl.output(words, "").await {
-                Ok(finished) => finished.stdout + &finished.stderr,
-                Err(error) => format!("{error:#}"),
-            };
+            let answer = self.answer(words).await;
             // Writing to a string cannot fail.
             let _ = write!(record, "\n== kubectl {}\n{answer}\n", words.join(" "));
         }
         record
+    }
+
+    /// What kubectl says, whatever that is.
+    async fn answer(&self, words: &[&str]) -> String {
+        match self.kubectl.output(words, "").await {
+            Ok(finished) => finished.stdout + &finished.stderr,
+            Err(error) => format!("{error:#}"),
+        }
     }
 }
 
