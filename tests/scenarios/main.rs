@@ -8,6 +8,7 @@
 
 mod a_backup_is_one_instant;
 mod a_schedule_takes_backups;
+mod a_stalled_control_plane_interrupts_nothing;
 mod a_stolen_writer_key_destroys_nothing;
 mod a_store_creates_atomically;
 mod an_application_moves_to_another_cluster;

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::ListParams;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
+use lifebuoy_api::{HELD_FOR_LABEL, OVERWRITING_ANNOTATION, STAND_IN_LABEL};
 use lifebuoy_testkit::kubectl::CommandLine;
 use lifebuoy_testkit::namespace::Needs;
 use lifebuoy_testkit::node::images::{self, Archive, Layer};
@@ -269,13 +270,27 @@ impl NodeWorld {
         let snapshots = ["get", "volumesnapshots,volumesnapshotcontents", "-A"];
         let movers = "persistentvolumeclaims,jobs,pods,secrets";
         let movers = ["get", movers, "-n", MOVERS_NAMESPACE];
+        let held = [
+            "get",
+            "deployments,statefulsets,daemonsets,replicasets,jobs,cronjobs",
+            "-A",
+        ];
+        let held = [&held[..], &["-l", HELD_FOR_LABEL]].concat();
+        let stand_ins = ["get", "persistentvolumes", "-l", STAND_IN_LABEL];
         let mut left = self.names(&snapshots).await?;
-        left.extend(self.names(&movers).await?);
+        for words in [&movers[..], &held, &stand_ins] {
+            left.extend(self.names(words).await?);
+        }
         let snapshots = self.storage.snapshots()?;
         left.extend(snapshots.into_iter().map(|one| format!("snapshot {one}")));
 
         let claims: Api<PersistentVolumeClaim> = Api::all(self.client());
         let claims = claims.list(&ListParams::default()).await?.items;
+        let torn = claims.iter().filter(|claim| {
+            let annotations = claim.annotations();
+            annotations.contains_key(OVERWRITING_ANNOTATION)
+        });
+        left.extend(torn.map(|claim| format!("half-written claim {}", claim.name_any())));
         let volumes = claims
             .into_iter()
             .filter_map(|claim| claim.spec?.volume_name);

@@ -96,8 +96,9 @@ pub(crate) fn deliver(
             };
             let plain = match read {
                 Ok((_, plain)) => Ok(plain),
-                Err(error) if error.is_transient() => return Err(error.into()),
-                Err(error) => Err(error.to_string()),
+                Err(error) if error.is_of_one_object() => Err(error.to_string()),
+                // The same would be said of all that follows.
+                Err(error) => return Err(error.into()),
             };
             let wanted = pieces.remove(&id).unwrap_or_default();
             if to_write.send((plain, wanted)).is_err() {

@@ -84,6 +84,15 @@ impl Error {
         }
     }
 
+    /// Whether this part of the snapshot is bad or out of reach, and others may be good.
+    pub(crate) fn is_of_one_part(&self) -> bool {
+        match self {
+            Self::Repository(error) => error.is_of_one_object(),
+            Self::Damaged { .. } | Self::NotOurs { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether what was read is bad and stays so, rather than out of reach for now.
     pub(crate) fn is_lasting(&self) -> bool {
         match self {

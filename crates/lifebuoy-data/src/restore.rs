@@ -91,6 +91,8 @@ struct Restoring<'a> {
     /// Directories that what comes next may be in, and those that are whole.
     open: Vec<Directory>,
     whole: Vec<Directory>,
+    /// What was met on the way that everything else would meet, too.
+    ends: Mutex<Option<Error>>,
 }
 
 struct Directory {
@@ -152,6 +154,7 @@ impl<'a> Restoring<'a> {
             outside: HashMap::new(),
             open: Vec::new(),
             whole: Vec::new(),
+            ends: Mutex::default(),
         })
     }
 
@@ -178,7 +181,7 @@ impl<'a> Restoring<'a> {
         while let Some(directory) = self.open.pop() {
             self.whole.push(directory);
         }
-        self.finish_directories();
+        self.finish_directories()?;
         Ok(self.summary)
     }
 
@@ -298,8 +301,7 @@ impl<'a> Restoring<'a> {
                 self.done(&entry.path, made);
             }
         }
-        self.finish_directories();
-        Ok(())
+        self.finish_directories()
     }
 
     fn done(&self, path: &TreePath, done: io::Result<()>) {
@@ -314,7 +316,7 @@ impl<'a> Restoring<'a> {
             .problem(path, &format!("not restored as it was: {what}"));
     }
 
-    fn finish_directories(&mut self) {
+    fn finish_directories(&mut self) -> Result<()> {
         let mut nearby = Nearby::default();
         for Directory { path, meta } in std::mem::take(&mut self.whole) {
             let finished = self.attributes(&meta).and_then(|pairs| {
@@ -325,11 +327,24 @@ impl<'a> Restoring<'a> {
                 self.problem(&path, &error);
             }
         }
+        let ends = self
+            .ends
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        ends.map_or(Ok(()), Err)
     }
 
     fn attributes(&self, meta: &Meta) -> io::Result<Pairs> {
         let pairs = attributes(&self.reader, meta);
-        self.runtime.block_on(pairs).map_err(io::Error::other)
+        self.runtime.block_on(pairs).map_err(|error| {
+            let said = io::Error::other(error.to_string());
+            if !error.is_of_one_part() {
+                let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+                ends.get_or_insert(error);
+            }
+            said
+        })
     }
 
     /// Restores the files among these entries.
@@ -540,8 +555,7 @@ impl<'a> Restoring<'a> {
         loop {
             let parts = match self.runtime.block_on(some(&mut walk)) {
                 Ok(parts) => parts,
-                Err(Error::Repository(error)) if error.is_transient() => return Err(error.into()),
-                Err(error @ (Error::Damaged { .. } | Error::Repository(_))) => {
+                Err(error) if error.is_of_one_part() => {
                     file.fail(&error);
                     break;
                 }

@@ -140,7 +140,7 @@ impl From<io::Error> for Fault {
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        if error.is_lasting() {
+        if error.is_of_one_part() {
             Self::Unreadable(error.to_string())
         } else {
             Self::Ends(error)

@@ -182,7 +182,7 @@ fn repo_reason(error: &lifebuoy_repo::Error) -> Reason {
             Operation::Delete => Reason::DeleteDenied,
             Operation::Read => Reason::AccessDenied,
         },
-        Repo::Unauthenticated { .. } => Reason::AccessDenied,
+        Repo::Unauthenticated { .. } | Repo::Archived { .. } => Reason::AccessDenied,
         Repo::BucketMissing { .. } => Reason::BucketNotFound,
         Repo::Unreachable { .. } | Repo::Throttled { .. } | Repo::Store { .. } => {
             Reason::StoreUnreachable

@@ -63,7 +63,9 @@ pub struct OperatorConfig {
     pub lease_name: String,
     /// Who this replica is: the name of its pod.
     pub identity: String,
-    /// How long a Lease is good that nobody renews.
+    /// How long a Lease is good that nobody renews; a leader ends when it could not for two
+    /// thirds of that. A takeover too soon interrupts what runs, and one too late costs a
+    /// minute: about as long as a cluster waits before it calls a node gone.
     pub lease_duration: Duration,
     /// How many Backups run at a time.
     pub max_concurrent_backups: usize,
@@ -96,7 +98,7 @@ impl OperatorConfig {
             leader_election: true,
             lease_name: "lifebuoy".to_owned(),
             identity: "lifebuoy".to_owned(),
-            lease_duration: Duration::from_secs(15),
+            lease_duration: Duration::from_secs(60),
             max_concurrent_backups: 1,
             max_concurrent_restores: 1,
             probe_interval: Duration::from_secs(6 * 60 * 60),

@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 
+/// How long it is waited between two looks at the Lease, at most.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
 /// A Lease, and who wants it.
 pub(crate) struct Election {
     leases: Api<Lease>,
@@ -69,6 +72,17 @@ fn claim(spec: Option<&LeaseSpec>, identity: &str, unchanged: Duration, ours: Du
     }
 }
 
+/// What came of a look at the Lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    /// It is ours, from now on for its duration.
+    Ours,
+    /// It is somebody else's.
+    Others,
+    /// Somebody wrote it meanwhile: maybe we did, with a request whose answer was lost.
+    Overtaken,
+}
+
 impl Election {
     pub(crate) fn new(
         client: Client,
@@ -93,11 +107,11 @@ impl Election {
     pub(crate) async fn acquire(&mut self, alive: &watch::Sender<Option<Instant>>) {
         loop {
             match self.attempt().await {
-                Ok(true) => {
+                Ok(Attempt::Ours) => {
                     tracing::info!(lease = self.name, identity = self.identity, "leading");
                     return;
                 }
-                Ok(false) => {
+                Ok(Attempt::Others | Attempt::Overtaken) => {
                     alive.send_replace(Some(Instant::now()));
                 }
                 Err(error) => tracing::warn!(lease = self.name, %error, "cannot read the lease"),
@@ -123,14 +137,19 @@ impl Election {
                 () = tokio::time::sleep(self.retry()) => {}
             }
             let left = (self.duration * 2 / 3).saturating_sub(renewed.elapsed());
-            match tokio::time::timeout(left, self.attempt()).await {
-                Ok(Ok(true)) => {
-                    renewed = Instant::now();
-                    alive.send_replace(Some(renewed));
+            // One answer that never comes must not use up the time of all.
+            let limit = left.min(self.duration / 4);
+            let asked = Instant::now();
+            match tokio::time::timeout(limit, self.attempt()).await {
+                Ok(Ok(Attempt::Ours)) => {
+                    // Others count from when they see it, which is no earlier.
+                    renewed = asked;
+                    alive.send_replace(Some(Instant::now()));
                 }
-                Ok(Ok(false)) => return Err(self.lost()),
+                Ok(Ok(Attempt::Overtaken)) => {}
+                Ok(Ok(Attempt::Others)) => return Err(self.lost()),
                 Ok(Err(error)) => tracing::warn!(%error, "cannot renew the lease"),
-                Err(_) => return Err(self.lost()),
+                Err(_) => tracing::warn!("no answer when the lease was to be renewed"),
             }
             if renewed.elapsed() >= self.duration * 2 / 3 {
                 return Err(self.lost());
@@ -147,12 +166,11 @@ impl Election {
     }
 
     fn retry(&self) -> Duration {
-        self.duration / 8
+        (self.duration / 8).min(RETRY_MAX)
     }
 
-    /// One look at the Lease, and one write if it is or becomes ours. A write
-    /// that loses against another's is an answer: not ours.
-    async fn attempt(&mut self) -> Result<bool, kube::Error> {
+    /// One look at the Lease, and one write if it is or becomes ours.
+    async fn attempt(&mut self) -> Result<Attempt, kube::Error> {
         let Some(lease) = self.leases.get_opt(&self.name).await? else {
             let lease = Lease {
                 metadata: ObjectMeta {
@@ -179,7 +197,7 @@ impl Election {
             unchanged,
             self.duration,
         ) {
-            Claim::Wait => return Ok(false),
+            Claim::Wait => return Ok(Attempt::Others),
             Claim::Renew => {
                 let renew_time = Some(to_kube_micro((self.clock)()));
                 LeaseSpec {
@@ -240,10 +258,10 @@ impl Election {
     }
 }
 
-fn won(written: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
+fn won(written: Result<Lease, kube::Error>) -> Result<Attempt, kube::Error> {
     match written {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Ok(_) => Ok(Attempt::Ours),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Attempt::Overtaken),
         Err(error) => Err(error),
     }
 }

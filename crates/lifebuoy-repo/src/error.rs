@@ -85,6 +85,12 @@ pub enum Error {
         /// The object, relative to the repository.
         key: String,
     },
+    /// The store has moved an object to where it cannot be read at once.
+    #[error("{key:?} was moved to an archive class, from which it cannot be read")]
+    Archived {
+        /// The object, relative to the repository.
+        key: String,
+    },
     /// Any other failure of the store.
     #[error("the store failed to {operation} {key:?}")]
     Store {
@@ -263,6 +269,21 @@ impl Error {
         )
     }
 
+    /// True if only what was asked for cannot be read: it is missing, damaged or out of
+    /// reach by itself, and the rest of the repository may be as it should.
+    #[must_use]
+    pub fn is_of_one_object(&self) -> bool {
+        matches!(
+            self,
+            Self::Missing { .. }
+                | Self::Archived { .. }
+                | Self::Corrupt { .. }
+                | Self::Node { .. }
+                | Self::ChunkMissing { .. }
+                | Self::TooLarge { .. }
+        )
+    }
+
     /// What a person can do about it, where there is something.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
@@ -297,6 +318,10 @@ impl Error {
             Self::Missing { .. } | Self::Vanished { .. } => {
                 "check the URL and prefix, and whether somebody or a lifecycle rule deletes \
                  objects; if the bucket is versioned, restore the deleted versions"
+            }
+            Self::Archived { .. } => {
+                "bring the objects below the prefix back to a class that can be read at once, and \
+                 keep lifecycle rules away from them"
             }
             Self::Store { .. } => "try again; if it persists, look into the logs of the store",
             Self::Occupied { .. } => {

@@ -301,8 +301,14 @@ pub(crate) fn classify(operation: Operation, key: &str, error: &object_store::Er
         || text.contains("SignatureDoesNotMatch")
         || text.contains("RequestTimeTooSkewed")
         || text.contains("ExpiredToken")
+        // Azure says 403 of a signature that has expired.
+        || text.contains("AuthenticationFailed")
     {
         return Error::Unauthenticated { source };
+    }
+    // S3, and Azure.
+    if text.contains("InvalidObjectState") || text.contains("BlobArchived") {
+        return Error::Archived { key };
     }
     match error {
         object_store::Error::NotFound { .. } if operation == Operation::Read => {
@@ -441,4 +447,34 @@ fn cause(error: &object_store::Error) -> Cause {
         parts.join(": ")
     };
     Cause(line.chars().take(CAUSE_CHARS_MAX).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a store says with the status 403.
+    fn refused(answer: &str) -> Error {
+        let error = object_store::Error::PermissionDenied {
+            path: "packs/x".to_owned(),
+            source: format!("status code: 403 Forbidden: <Code>{answer}</Code>").into(),
+        };
+        classify(Operation::Read, "packs/x", &error)
+    }
+
+    #[test]
+    fn what_was_archived_or_has_expired_is_not_taken_for_denied() {
+        for answer in ["InvalidObjectState", "BlobArchived"] {
+            let error = refused(answer);
+            assert!(matches!(error, Error::Archived { .. }), "{error:?}");
+            assert!(error.is_of_one_object());
+        }
+        for answer in ["ExpiredToken", "AuthenticationFailed"] {
+            let error = refused(answer);
+            assert!(matches!(error, Error::Unauthenticated { .. }), "{error:?}");
+            assert!(!error.is_of_one_object());
+        }
+        let error = refused("AccessDenied");
+        assert!(matches!(error, Error::Denied { .. }), "{error:?}");
+    }
 }

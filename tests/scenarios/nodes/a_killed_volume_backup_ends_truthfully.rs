@@ -1,7 +1,8 @@
 //! Movers, the operator, the kubelet and the store are struck at random moments
-//! while volumes are saved and restored. Every request ends, and what it says is
-//! true; nobody is left quiesced; nothing that was made on the way is left; the
-//! data is right.
+//! while volumes are saved, and restored elsewhere and in place. Every request ends,
+//! and what it says is true; nobody is left quiesced; nothing that was made on the way
+//! is left; the data is right. What is half-written in place stays held until another
+//! restore has made it whole.
 //!
 //! `LIFEBUOY_TEST_BLOWS` says how often, `LIFEBUOY_SEED` at which moments.
 
@@ -16,12 +17,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use lifebuoy_api::{
-    Backup, ConditionType, FOR_LABEL, Hook, HookFailure, NameMapping, Problem, Restore, Severity,
-    VolumeRestore, VolumeWay, is_true,
+    Backup, ConditionType, ExistingVolumes, FOR_LABEL, Hook, HookFailure, NameMapping, Problem,
+    Restore, Severity, VolumeRestore, VolumeWay, is_true,
 };
 use lifebuoy_scenarios::{
     Ended, NodeWorld, NodeWorlds, OPERATOR_NAMESPACE, Store, backup_of_volumes, copy_image_to_disk,
-    create, eventually, extract, from_snapshot, node_scenario, restore, start_holder, until,
+    create, eventually, extract, from_snapshot, node_scenario, restore, run, start_holder, until,
 };
 use lifebuoy_testkit::oddities::noise;
 use lifebuoy_testkit::{S3Server, directory};
@@ -38,9 +39,10 @@ const SMALL_FILES: u64 = 2000;
 const MIB: usize = 1 << 20;
 /// What is written to the block device at a time.
 const DISK_BYTES: usize = 32 * MIB;
-/// How many blows there are, more of them in backups than in restores.
-const BLOWS: usize = 3;
-const IN_BACKUPS_OF_8: usize = 5;
+const HOLDER: &str = "deployment/holder";
+/// How many blows there are: half of them in backups, the others in restores elsewhere and
+/// in place.
+const BLOWS: usize = 4;
 /// A request that ends before its blow is followed by another, which is struck sooner.
 const TRIES: u32 = 4;
 /// How long saving or restoring may take on a busy machine.
@@ -56,6 +58,26 @@ const RESUMED_WITHIN: Duration = Duration::from_secs(60);
 struct Saved {
     snapshot: String,
     digests: Digests,
+}
+
+impl Saved {
+    /// Fails unless it is what the volumes of a namespace hold.
+    async fn is_on(&self, world: &NodeWorld, namespace: &str) -> Result<()> {
+        let tree = world.content(namespace, "tree").await?;
+        let disk = world.content(namespace, "disk").await?;
+        let found = digests(&tree, &disk)?;
+        same(&found.tree, &self.digests.tree, "tree")?;
+        same(&found.disk, &self.digests.disk, "disk")
+    }
+}
+
+/// Where a recovery point is restored to.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    /// A namespace of its own in the other cluster.
+    Elsewhere,
+    /// The volumes that it is of.
+    InPlace,
 }
 
 /// The files of one volume, and the bytes of the other.
@@ -81,7 +103,8 @@ fn killed_backups_and_restores_of_volumes_end_truthfully() {
         println!("seed: {seed} (set LIFEBUOY_SEED to replay)");
         let blows = number("LIFEBUOY_TEST_BLOWS").and_then(|blows| usize::try_from(blows).ok());
         let blows = blows.unwrap_or(BLOWS);
-        let in_backups = (blows * IN_BACKUPS_OF_8).div_ceil(8);
+        let in_restores = blows / 4;
+        let in_backups = blows - 2 * in_restores;
         let NodeWorlds { mut a, mut b, s3 } = NodeWorlds::start(&[]).await?;
         let mut story = Story {
             store: Store::at(&s3, "nodes"),
@@ -92,7 +115,11 @@ fn killed_backups_and_restores_of_volumes_end_truthfully() {
         let saved = story.strike_backups(&mut a, in_backups).await;
         let saved = a.recorded(saved).await?;
         let struck = story
-            .strike_restores(&mut b, &saved, blows - in_backups)
+            .strike_restores(&mut a, &saved, Target::InPlace, in_restores)
+            .await;
+        a.recorded(struck).await?;
+        let struck = story
+            .strike_restores(&mut b, &saved, Target::Elsewhere, in_restores)
             .await;
         b.recorded(struck).await
     });
@@ -126,11 +153,12 @@ impl Story {
         Ok(saved)
     }
 
-    /// Restores what was saved, each time into a namespace of its own.
+    /// Restores what was saved.
     async fn strike_restores(
         &mut self,
-        b: &mut NodeWorld,
+        world: &mut NodeWorld,
         saved: &[Saved],
+        target: Target,
         blows: usize,
     ) -> Result<()> {
         for (number, blow) in self.order(blows).into_iter().enumerate() {
@@ -139,8 +167,11 @@ impl Story {
                 let strike = self.strike(blow, attempt);
                 let saved = saved.choose(&mut self.random);
                 let saved = saved.context("nothing was saved")?.clone();
-                let name = format!("struck-{number}-{attempt}");
-                let struck = self.bring_back(b, &name, &saved, strike).await;
+                let name = format!("restore-{number}-{attempt}");
+                let struck = match target {
+                    Target::Elsewhere => self.bring_back(world, &name, &saved, strike).await,
+                    Target::InPlace => self.put_back(world, &name, &saved, strike).await,
+                };
                 if struck.with_context(|| format!("{name}, {strike:?}"))? {
                     break;
                 }
@@ -230,7 +261,7 @@ impl Story {
         }
         fs::write(tree.join("image"), noise(self.random.random(), DISK_BYTES))?;
         // One that was struck knows its pods a while after it has started.
-        let exec = ["exec", "-n", NAMESPACE, "deployment/holder", "--", "true"];
+        let exec = ["exec", "-n", NAMESPACE, HOLDER, "--", "true"];
         eventually("the kubelet knows the pod", KUBELET_WITHIN, async || {
             Ok(a.kubectl(&exec).await.ok())
         })
@@ -271,6 +302,37 @@ impl Story {
         Ok(target)
     }
 
+    /// Changes the data and restores a recovery point over it; once more, if the blow has
+    /// left it half-written. Whether the blow came in time.
+    async fn put_back(
+        &mut self,
+        a: &mut NodeWorld,
+        name: &str,
+        saved: &Saved,
+        strike: Strike,
+    ) -> Result<bool> {
+        self.change(a).await?;
+        create(&a.client(), OPERATOR_NAMESPACE, in_place(name, saved)).await?;
+        let begun = Instant::now();
+        let struck = strike.deal::<Restore>(a, &mut self.s3, name).await?;
+        let ended: Restore =
+            until(&a.client(), OPERATOR_NAMESPACE, name, LIMIT, Ended::ended).await?;
+        say(name, Some(strike), struck, begun, &ended.verdict());
+        volumes_ended(a, &ended).await?;
+        if !ended.complete() {
+            let problems = ended.status.as_ref().map(|status| &status.problems[..]);
+            excused(&ended, problems.unwrap_or_default(), Some(&strike))?;
+            let again = format!("{name}-again");
+            let request = in_place(&again, saved);
+            let healed = run(&a.client(), OPERATOR_NAMESPACE, request, LIMIT).await?;
+            ensure!(healed.complete(), "{}", healed.verdict());
+        }
+        a.rolled_out(NAMESPACE, HOLDER).await?;
+        saved.is_on(a, NAMESPACE).await?;
+        a.nothing_is_left().await?;
+        Ok(struck)
+    }
+
     /// Restores a recovery point and takes it away again. Whether the blow came in time.
     async fn bring_back(
         &mut self,
@@ -296,12 +358,8 @@ impl Story {
         say(name, Some(strike), struck, begun, &ended.verdict());
         volumes_ended(b, &ended).await?;
         if ended.complete() {
-            b.rolled_out(&namespace, "deployment/holder").await?;
-            let tree = b.content(&namespace, "tree").await?;
-            let disk = b.content(&namespace, "disk").await?;
-            let found = digests(&tree, &disk)?;
-            same(&found.tree, &saved.digests.tree, "tree")?;
-            same(&found.disk, &saved.digests.disk, "disk")?;
+            b.rolled_out(&namespace, HOLDER).await?;
+            saved.is_on(b, &namespace).await?;
         } else {
             let problems = ended.status.as_ref().map(|status| &status.problems[..]);
             excused(&ended, problems.unwrap_or_default(), Some(&strike))?;
@@ -381,6 +439,16 @@ fn shell(script: &str, place: &Path, input: Stdio) -> Result<String> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// A Restore over what is on both volumes.
+fn in_place(name: &str, saved: &Saved) -> Restore {
+    let mut request = restore(name, from_snapshot("main", &saved.snapshot));
+    request.spec.selection.namespaces = vec![NAMESPACE.to_owned()];
+    request.spec.existing_volumes = ExistingVolumes::Overwrite;
+    // Of the same recovery point, again and again.
+    request.spec.rerun = Some(name.to_owned());
+    request
 }
 
 /// A Backup of both volumes, whose pod is held while the snapshots are cut: a file

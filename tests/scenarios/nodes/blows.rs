@@ -55,6 +55,7 @@ impl Blow {
                 Reason::StoreUnreachable,
                 Reason::VolumeDataNotSaved,
                 Reason::VolumeNotFilled,
+                Reason::VolumeHalfWritten,
             ],
         }
     }

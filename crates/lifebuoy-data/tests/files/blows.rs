@@ -21,6 +21,7 @@ use lifebuoy_data::{
 };
 use lifebuoy_repo::{CheckLevel, CheckOptions, CollectOptions, KdfCost, Repository, Snapshot};
 use object_store::{ObjectStore, ObjectStoreExt, local::LocalFileSystem, memory::InMemory};
+use rustix::fs::{XattrFlags, lsetxattr};
 
 use crate::{
     struck::{Blow, Struck},
@@ -63,6 +64,9 @@ impl Subject {
         fs::write(place.join("large"), noise(1, 3 << 20)).unwrap();
         fs::hard_link(place.join("large"), place.join("linked")).unwrap();
         symlink("large", place.join("symbolic")).unwrap();
+        // More than an entry holds: a chunk of its own.
+        let (attribute, value) = ("user.large", noise(3, 2000));
+        lsetxattr(place.join("deep"), attribute, &value, XattrFlags::empty()).unwrap();
         for n in 0..20 {
             let small = place.join(format!("deep/er/{n}"));
             fs::write(small, noise(n, n as usize * 100)).unwrap();
@@ -350,7 +354,7 @@ async fn the_credentials_expire_while_a_device_is_saved() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_failed_at_a_request_goes_on() {
     for subject in [Files, Device] {
-        for blow in [Blow::Fails, Blow::GoesDown] {
+        for blow in [Blow::Fails, Blow::GoesDown, Blow::IsDenied] {
             a_blow_at_every_request_of_a_restore(subject, blow).await;
         }
     }

@@ -79,11 +79,13 @@ pub(crate) struct OperatorArgs {
     )]
     lease_name: String,
 
-    /// How long a Lease is good that nobody renews, in seconds.
+    /// How long a Lease is good that nobody renews, in seconds. A leader that cannot renew it
+    /// in two thirds of that ends, and what it did begins again: give it the longest stall of
+    /// the API server, and half of that more.
     #[arg(
         long,
         value_name = "SECONDS",
-        default_value_t = 15,
+        default_value_t = 60,
         value_parser = clap::value_parser!(u64).range(3..=600),
         env = "LIFEBUOY_LEASE_DURATION",
         hide_env_values = true

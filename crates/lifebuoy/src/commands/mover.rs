@@ -97,23 +97,30 @@ async fn tell(done: &Progress) -> Infallible {
 async fn work(args: &MoverArgs, done: &Arc<Progress>) -> MoverEnd {
     let task = match read_task(&args.task) {
         Ok(task) => task,
-        Err(error) => return failed(&error, false),
+        Err(error) => return failed(&error, false, false),
     };
-    match try_work(args, &task, done).await {
+    let overwrites = matches!(task.work, Work::Overwrite { .. });
+    let repo = match task.repository.open(task.limits()).await {
+        Ok(repo) => repo,
+        Err(error) => {
+            let error = Error::from(error);
+            return failed(&error, overwrites, may_pass(&error));
+        }
+    };
+    match try_work(args, &repo, &task.work, done).await {
         Ok(report) => MoverEnd::Done(report),
         Err(error) => {
-            let overwrites = matches!(task.work, Work::Overwrite { .. });
-            failed(&error, overwrites && !done.writes())
+            let again = may_pass(&error) || is_refused(&error);
+            failed(&error, overwrites && !done.writes(), again)
         }
     }
 }
 
-fn failed(error: &Error, untouched: bool) -> MoverEnd {
+fn failed(error: &Error, untouched: bool, again: bool) -> MoverEnd {
     let message = match error.hint() {
         Some(hint) => format!("{}; {hint}", error.line()),
         None => error.line(),
     };
-    let again = may_pass(error);
     if untouched {
         MoverEnd::Untouched { message, again }
     } else {
@@ -123,31 +130,23 @@ fn failed(error: &Error, untouched: bool) -> MoverEnd {
 
 async fn try_work(
     args: &MoverArgs,
-    task: &MoverTask,
+    repo: &Repository,
+    work: &Work,
     done: &Arc<Progress>,
 ) -> Result<MoverReport, Error> {
-    let repo = task.repository.open(task.limits()).await?;
     let place = |what| match (&args.volume, what) {
         (Some(place), _) => place.clone(),
         (None, What::Files) => FILES_PLACE.into(),
         (None, What::Device) => DEVICE_PLACE.into(),
     };
-    match &task.work {
-        Work::Save { what, .. } => save(&repo, &task.work, place(*what), done).await,
+    match work {
+        Work::Save { what, .. } => save(repo, work, place(*what), done).await,
         // What is there else stays, such as the `lost+found` of a new file system.
         Work::Restore { what, saved } => {
-            restore(&repo, *what, *saved, place(*what), Existing::Resume, done).await
+            restore(repo, *what, *saved, place(*what), Existing::Resume, done).await
         }
         Work::Overwrite { what, saved } => {
-            restore(
-                &repo,
-                *what,
-                *saved,
-                place(*what),
-                Existing::Overwrite,
-                done,
-            )
-            .await
+            restore(repo, *what, *saved, place(*what), Existing::Overwrite, done).await
         }
     }
 }
@@ -322,6 +321,20 @@ fn may_pass(error: &Error) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether the store does not let us in any more, once it had: credentials that have
+/// expired, or were changed. Each try is given those that are good when it begins.
+fn is_refused(error: &Error) -> bool {
+    use lifebuoy_data::Error as DataError;
+    use lifebuoy_repo::Error as RepoError;
+    let (Error::Repo(error) | Error::Data(DataError::Repository(error))) = error else {
+        return false;
+    };
+    matches!(
+        error,
+        RepoError::Unauthenticated { .. } | RepoError::Denied { .. }
+    )
 }
 
 #[cfg(test)]
