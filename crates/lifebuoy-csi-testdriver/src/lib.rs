@@ -42,7 +42,6 @@ use services::registration_server::RegistrationServer;
 use storage::Storage;
 
 pub use command::CommandError;
-pub use mounts::DISK_SUFFIX;
 pub use storage::StorageError;
 
 /// What the driver says its version is.
@@ -57,6 +56,9 @@ pub struct DriverOptions {
     pub node: String,
     /// Where everything is kept; what an earlier driver left there is used.
     pub folder: PathBuf,
+    /// The name of the file that a Block volume is. A loop device over a file of this name
+    /// is this driver's, whoever looks.
+    pub disk_name: String,
     /// The socket that the kubelet and the sidecars talk to. Its file's name
     /// has an `@`: a kubelet sends the path as the host that it asks for, and
     /// only what looks like a user before a host may hold escaped slashes.
@@ -97,7 +99,7 @@ impl Driver {
     /// # Errors
     /// When the storage cannot be mounted or a socket cannot be listened on.
     pub async fn serve(options: DriverOptions) -> Result<Self, DriverError> {
-        let storage = Shared::new(Storage::open(&options.folder)?);
+        let storage = Shared::new(Storage::open(&options.folder, &options.disk_name)?);
         let driver = Server::builder()
             .add_service(IdentityServer::new(IdentityService {
                 name: options.name.clone(),

@@ -7,10 +7,6 @@ use std::path::Path;
 use crate::command::run;
 use crate::storage::{StorageError, at};
 
-/// The name of the file that a Block volume is. A loop device over a file of
-/// this name is this driver's, whoever looks.
-pub const DISK_SUFFIX: &str = "lifebuoy-test-disk";
-
 const MOUNTS: &str = "/proc/self/mountinfo";
 
 /// One mount: where in its file system, and at which path here.

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{CommandError, run};
-use crate::mounts::{self, DISK_SUFFIX};
+use crate::mounts;
 
 /// How large the sparse file is, in bytes: more than any test writes.
 const IMAGE_BYTES: u64 = 64 << 30;
@@ -122,11 +122,13 @@ pub(crate) struct Snapshot {
 #[derive(Debug)]
 pub(crate) struct Storage {
     root: PathBuf,
+    /// The name of the file that a Block volume is.
+    disk_name: String,
 }
 
 impl Storage {
     /// Mounts the storage below `folder`, made if it is not there.
-    pub(crate) fn open(folder: &Path) -> Result<Self, StorageError> {
+    pub(crate) fn open(folder: &Path, disk_name: &str) -> Result<Self, StorageError> {
         let root = folder.join("mounted");
         create_folder(&root)?;
         if !mounts::is_mounted(&root)? {
@@ -141,7 +143,10 @@ impl Storage {
                 ["-o".as_ref(), "loop".as_ref(), image, root.as_os_str()],
             )?;
         }
-        let storage = Self { root };
+        let storage = Self {
+            root,
+            disk_name: disk_name.to_owned(),
+        };
         for folder in [storage.volumes(), storage.snapshots()] {
             create_folder(&folder)?;
             remove_unfinished(&folder)?;
@@ -187,7 +192,7 @@ impl Storage {
             match &source {
                 Some(source) => {
                     let from = self.snapshots().join(&source.id);
-                    copy(volume.kind, &from, folder)?;
+                    self.copy(volume.kind, &from, folder)?;
                 }
                 None if volume.kind == Kind::Filesystem => {
                     let tree = folder.join(TREE);
@@ -197,12 +202,12 @@ impl Storage {
                     )?;
                 }
                 None => {
-                    let disk = folder.join(DISK_SUFFIX);
+                    let disk = folder.join(&self.disk_name);
                     File::create(&disk).map_err(at(&disk))?;
                 }
             }
             if volume.kind == Kind::Block {
-                let disk = folder.join(DISK_SUFFIX);
+                let disk = folder.join(&self.disk_name);
                 let file = File::options().write(true).open(&disk).map_err(at(&disk))?;
                 file.set_len(volume.capacity_bytes).map_err(at(&disk))?;
             }
@@ -227,7 +232,7 @@ impl Storage {
 
     /// The file that a Block volume is.
     pub(crate) fn disk(&self, volume: &Volume) -> PathBuf {
-        self.volumes().join(&volume.id).join(DISK_SUFFIX)
+        self.volumes().join(&volume.id).join(&self.disk_name)
     }
 
     /// Removes a volume, if it is there.
@@ -262,7 +267,7 @@ impl Storage {
         };
         add(&self.snapshots(), &snapshot.id, &snapshot, |folder| {
             let from = self.volumes().join(&snapshot.volume);
-            copy(snapshot.kind, &from, folder)
+            self.copy(snapshot.kind, &from, folder)
         })?;
         Ok(snapshot)
     }
@@ -300,6 +305,33 @@ impl Storage {
     /// Removes a snapshot, if it is there.
     pub(crate) fn delete_snapshot(&self, id: &str) -> Result<(), StorageError> {
         remove(&self.snapshots(), id)
+    }
+
+    /// Copies the content of a folder into another: of one instant, sharing its
+    /// blocks.
+    fn copy(&self, kind: Kind, from: &Path, to: &Path) -> Result<(), StorageError> {
+        match kind {
+            Kind::Filesystem => {
+                let (from, to) = (from.join(TREE), to.join(TREE));
+                let words = ["subvolume".as_ref(), "snapshot".as_ref()];
+                run(
+                    "btrfs",
+                    words.into_iter().chain([from.as_os_str(), to.as_os_str()]),
+                )?;
+            }
+            Kind::Block => {
+                let (from, to) = (from.join(&self.disk_name), to.join(&self.disk_name));
+                run(
+                    "cp",
+                    [
+                        "--reflink=always".as_ref(),
+                        from.as_os_str(),
+                        to.as_os_str(),
+                    ],
+                )?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -389,33 +421,6 @@ fn make_image(image: &Path) -> Result<(), StorageError> {
     file.set_len(IMAGE_BYTES).map_err(at(&unfinished))?;
     run("mkfs.btrfs", ["--quiet".as_ref(), unfinished.as_os_str()])?;
     fs::rename(&unfinished, image).map_err(at(image))
-}
-
-/// Copies the content of a folder into another: of one instant, sharing its
-/// blocks.
-fn copy(kind: Kind, from: &Path, to: &Path) -> Result<(), StorageError> {
-    match kind {
-        Kind::Filesystem => {
-            let (from, to) = (from.join(TREE), to.join(TREE));
-            let words = ["subvolume".as_ref(), "snapshot".as_ref()];
-            run(
-                "btrfs",
-                words.into_iter().chain([from.as_os_str(), to.as_os_str()]),
-            )?;
-        }
-        Kind::Block => {
-            let (from, to) = (from.join(DISK_SUFFIX), to.join(DISK_SUFFIX));
-            run(
-                "cp",
-                [
-                    "--reflink=always".as_ref(),
-                    from.as_os_str(),
-                    to.as_os_str(),
-                ],
-            )?;
-        }
-    }
-    Ok(())
 }
 
 /// Adds a folder with a record, filled by `fill`, in one step.

@@ -6,14 +6,16 @@
 //! there. When the first process of a namespace ends, in whichever way, the
 //! kernel ends all others, and with the last the mounts and bridges go. What
 //! outlives them even so (loop devices, control groups), [`leftovers`] removes:
-//! after the run, and before the next one for a run that was killed.
+//! after the run, and before the next one for a run that was killed. The
+//! [`slot`] of a run tells what is its from what is others', which go on at the
+//! same time.
 //!
-//! One run at a time on a machine: a cluster with a node takes about 1 GB. The
-//! machine's own mounts, network and kernel settings are never changed.
+//! The machine's own mounts, network and kernel settings are never changed.
 
 pub(crate) mod control_groups;
 mod leftovers;
 mod requirements;
+mod slot;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -28,14 +30,15 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use crate::directory::{self, TestDirectory};
 use crate::node::images::{self, Layer};
 use crate::process::{Process, ProcessSpec};
-use crate::tools::{self, Tool, cache_folder};
+use crate::tools::{self, Tool};
+use slot::Slot;
 
+pub use control_groups::of_node as control_group;
 pub use requirements::{in_ci, install_missing, missing};
 
 /// Where it is set, this process is inside; it names the folder of the run.
 const FOLDER_VARIABLE: &str = "LIFEBUOY_NAMESPACE";
-/// Names the folder of a run, and in it that of the nodes' data.
-const RUN: &str = "namespace";
+/// In the folder of a run, that of the nodes' data.
 const DATA: &str = "data";
 /// A run that takes longer than this hangs.
 const RUN_LIMIT: Duration = Duration::from_secs(3600);
@@ -132,6 +135,15 @@ pub(crate) fn folder() -> Option<PathBuf> {
     std::env::var_os(FOLDER_VARIABLE).map(PathBuf::from)
 }
 
+/// The name of the files that the Block volumes of this run are: what is over one of them
+/// is this run's.
+///
+/// # Errors
+/// When this process is not inside.
+pub fn disk_name() -> Result<String> {
+    slot::inside().map(leftovers::disk_name)
+}
+
 /// The address on which what this process starts is reached by its clients:
 /// inside, by pods too.
 pub fn address() -> Ipv4Addr {
@@ -197,12 +209,9 @@ impl Ended {
 /// Runs this program inside, to its end, and tells its output where it is wanted.
 fn run(arguments: &[OsString], limit: Duration, say: Option<&dyn Fn(&str)>) -> Result<Ended> {
     let program = std::env::current_exe()?;
-    let lock = cache_folder()?.join("namespace.lock");
-    let lock = File::create(&lock).with_context(|| format!("cannot make {}", lock.display()))?;
-    lock.lock().context("cannot wait for another run")?;
-    leftovers::remove()?;
-    remove_data_of_killed_runs()?;
-    let mut directory = TestDirectory::new(RUN)?;
+    let slot = Slot::take()?;
+    remove_data_of_killed_runs(&slot)?;
+    let mut directory = TestDirectory::new(&run_in(&slot))?;
     let data = directory.path().join(DATA);
     fs::create_dir_all(&data)?;
     // A shell is the first process: it reaps those whose parents have ended.
@@ -212,9 +221,10 @@ fn run(arguments: &[OsString], limit: Duration, say: Option<&dyn Fn(&str)>) -> R
         .args(["sh", "-c", "\"$@\"; exit $?", "sh"])
         .arg(&program)
         .args(arguments)
-        .env(FOLDER_VARIABLE, directory.path());
+        .env(FOLDER_VARIABLE, directory.path())
+        .env(slot::VARIABLE, slot.number().to_string());
     let ended = end_of(Process::spawn(spec)?, limit, say, directory.path());
-    leftovers::remove()?;
+    leftovers::remove(slot.number())?;
     if !TestDirectory::keeps_everything() {
         fs::remove_dir_all(&data).context("cannot remove the data of the nodes")?;
     }
@@ -225,8 +235,14 @@ fn run(arguments: &[OsString], limit: Duration, say: Option<&dyn Fn(&str)>) -> R
     ended
 }
 
+/// Names the folder of a run.
+fn run_in(slot: &Slot) -> String {
+    format!("namespace-{}", slot.number())
+}
+
 /// Gigabytes of images, of which nobody reads the rest.
-fn remove_data_of_killed_runs() -> Result<()> {
+fn remove_data_of_killed_runs(slot: &Slot) -> Result<()> {
+    let run = run_in(slot);
     if TestDirectory::keeps_everything() {
         return Ok(());
     }
@@ -236,7 +252,7 @@ fn remove_data_of_killed_runs() -> Result<()> {
         .flatten()
     {
         let data = entry.path().join(DATA);
-        let of_a_run = entry.file_name().to_string_lossy().contains(RUN);
+        let of_a_run = entry.file_name().to_string_lossy().contains(&run);
         if of_a_run && data.is_dir() {
             fs::remove_dir_all(&data).context("cannot remove the data of a killed run")?;
         }

@@ -207,7 +207,15 @@ fn is_ready(node: NodeObject) -> bool {
 /// The kubelet wants its address to be there before the first pod.
 fn add_bridge(place: &Place) -> Result<()> {
     let (bridge, address) = (place.bridge(), format!("{}/24", place.address()));
-    command("ip", ["link", "add", &bridge, "type", "bridge"])?;
+    // Without an address of its own it has the lowest of its pods', and when that changes,
+    // connections that pods have get lost.
+    let hardware = format!("02:00:00:00:00:{:02x}", place.number);
+    command(
+        "ip",
+        [
+            "link", "add", &bridge, "address", &hardware, "type", "bridge",
+        ],
+    )?;
     command("ip", ["address", "add", &address, "dev", &bridge])?;
     command("ip", ["link", "set", &bridge, "up"])?;
     Ok(())

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lifebuoy_csi_testdriver::{DISK_SUFFIX, Driver, DriverOptions};
+use lifebuoy_csi_testdriver::{Driver, DriverOptions};
 use lifebuoy_testkit::namespace::{self, Needs};
 use lifebuoy_testkit::{Process, ProcessSpec, TestDirectory, Tool, tools};
 
@@ -36,6 +36,7 @@ fn conformance(access: &str) -> Result<()> {
             name: "sanity.csi.lifebuoy.dev".to_owned(),
             node: "sanity".to_owned(),
             folder: folder.join("storage"),
+            disk_name: namespace::disk_name()?,
             socket: socket.clone(),
             registration: None,
         }))?;
@@ -78,6 +79,8 @@ fn passed(log: &str) -> u32 {
 
 /// Set for the run that is killed: the folder in which it says how far it is.
 const VICTIM_VARIABLE: &str = "LIFEBUOY_TESTKIT_NODE_VICTIM";
+/// Before the name of its disk, so that no other run has one of that name.
+const VICTIM_DISK: &str = "victim-";
 /// No other program of the machine sleeps for so many seconds.
 const VICTIM_SLEEP: &str = "86397";
 
@@ -91,31 +94,33 @@ fn a_killed_run_leaves_nothing_behind_after_the_next_one() -> Result<()> {
             None => Ok(()),
         });
     }
+    let mut group = PathBuf::new();
     if victim.is_none() && namespace::missing().is_none() {
-        kill_a_run()?;
+        group = kill_a_run()?;
     }
     // The next run, or the one that is killed.
     namespace::test(&needs, || Ok(()))?;
     ensure!(
-        !loop_devices()?.contains(DISK_SUFFIX),
+        !loop_devices()?.contains(VICTIM_DISK),
         "{}",
         loop_devices()?
     );
-    ensure!(!victim_group().exists(), "a control group is left");
+    ensure!(!group.exists(), "the control group {group:?} is left");
     Ok(())
 }
 
 /// A control group of the victim, in one of the hierarchies.
-fn victim_group() -> PathBuf {
+fn victim_group() -> Result<PathBuf> {
     let (one, several) = (
         Path::new("/sys/fs/cgroup"),
         Path::new("/sys/fs/cgroup/pids"),
     );
     let hierarchy = if several.exists() { several } else { one };
-    hierarchy.join("lifebuoy-test-nodes/victim")
+    Ok(hierarchy.join(namespace::control_group("victim")?))
 }
 
-fn kill_a_run() -> Result<()> {
+/// Gives its control group.
+fn kill_a_run() -> Result<PathBuf> {
     let mut directory = TestDirectory::new("victim")?;
     let test = "a_killed_run_leaves_nothing_behind_after_the_next_one";
     let log = directory.path().join("victim.log");
@@ -126,8 +131,9 @@ fn kill_a_run() -> Result<()> {
     let ready = directory.path().join("ready");
     // Another run may be going on, and comes first.
     wait_for("the victim", Duration::from_secs(600), || ready.exists())?;
+    let group = PathBuf::from(fs::read_to_string(&ready)?);
     ensure!(
-        loop_devices()?.contains(DISK_SUFFIX),
+        loop_devices()?.contains(VICTIM_DISK),
         "the victim has no disk"
     );
     victim.kill();
@@ -137,26 +143,29 @@ fn kill_a_run() -> Result<()> {
         || !is_running(VICTIM_SLEEP),
     )?;
     directory.passed();
-    Ok(())
+    Ok(group)
 }
 
 /// Leaves what a node leaves: a process without a parent, a volume's loop
 /// device with the kubelet's over it, a control group.
 fn be_the_victim(folder: &Path) -> Result<()> {
-    let group = victim_group();
-    let group = group.display();
+    let (group, disk) = (victim_group()?, namespace::disk_name()?);
+    let disk = format!("/run/node/{VICTIM_DISK}{disk}");
+    let made = group.display();
     let script = format!(
         "set -e
          sleep {VICTIM_SLEEP} &
-         mkdir -p {group} && echo $! > {group}/cgroup.procs
-         truncate -s 10M /run/node/{DISK_SUFFIX}
-         device=$(losetup --find --show /run/node/{DISK_SUFFIX})
+         mkdir -p {made} && echo $! > {made}/cgroup.procs
+         truncate -s 10M {disk}
+         device=$(losetup --find --show {disk})
          touch /run/published && mount --bind $device /run/published
          losetup --find /run/published"
     );
     let status = Command::new("sh").args(["-c", &script]).status()?;
     ensure!(status.success(), "cannot make what a node leaves");
-    fs::write(folder.join("ready"), "")?;
+    let ready = folder.join("writing");
+    fs::write(&ready, group.to_str().context("a name that is not UTF-8")?)?;
+    fs::rename(ready, folder.join("ready"))?;
     std::thread::sleep(Duration::from_secs(600));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The control groups of nodes, all below one that is the testkit's: in each
+//! The control groups of nodes, all of a run below one that is its slot's: in each
 //! hierarchy, be it one (version 2), or one for each controller (version 1).
 
 use std::fs;
@@ -10,21 +10,30 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::leftovers::{GONE_LIMIT, GONE_POLL};
+use super::slot;
 
 const ROOT: &str = "/sys/fs/cgroup";
 const OURS: &str = "lifebuoy-test-nodes";
 /// Lists what a group may hand on to those below it (version 2).
 const CONTROLLERS: &str = "cgroup.controllers";
 
-/// The group below which the pods of a node are.
-pub(crate) fn of_node(name: &str) -> String {
-    format!("{OURS}/{name}")
+/// The group below which the pods of a node of this run are.
+///
+/// # Errors
+/// When this process is not inside of a run.
+pub fn of_node(name: &str) -> Result<String> {
+    Ok(format!("{}/{name}", of_slot(slot::inside()?)))
+}
+
+fn of_slot(slot: u8) -> String {
+    format!("{OURS}-{slot}")
 }
 
 /// Makes the group of a node, which its kubelet wants to find.
 pub(crate) fn make(name: &str) -> Result<()> {
+    let groups = [of_slot(slot::inside()?), of_node(name)?];
     for hierarchy in hierarchies()? {
-        for group in [OURS.to_owned(), of_node(name)] {
+        for group in &groups {
             let group = hierarchy.join(group);
             fs::create_dir_all(&group).with_context(|| format!("cannot make {group:?}"))?;
             hand_on(&group)?;
@@ -56,10 +65,10 @@ pub(super) fn try_out() -> Result<()> {
     Ok(())
 }
 
-/// Removes all groups of all nodes.
-pub(super) fn remove() -> Result<()> {
+/// Removes all groups of all nodes of a slot.
+pub(super) fn remove(slot: u8) -> Result<()> {
     for hierarchy in hierarchies()? {
-        remove_group(&hierarchy.join(OURS))?;
+        remove_group(&hierarchy.join(of_slot(slot)))?;
     }
     Ok(())
 }

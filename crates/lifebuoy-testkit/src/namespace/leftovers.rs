@@ -1,5 +1,5 @@
 //! Removes what outlives the namespaces of a run: loop devices and control
-//! groups. Called while no run is going on: all that it finds is left over.
+//! groups. Called while no run has the slot: all that it finds of it is left over.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use lifebuoy_csi_testdriver::DISK_SUFFIX;
 
 use super::{command, control_groups};
 
@@ -15,11 +14,18 @@ use super::{command, control_groups};
 pub(super) const GONE_LIMIT: Duration = Duration::from_secs(20);
 pub(super) const GONE_POLL: Duration = Duration::from_millis(50);
 
-pub(super) fn remove() -> Result<()> {
-    control_groups::remove()?;
+/// The name of the disks of a run.
+pub(super) fn disk_name(slot: u8) -> String {
+    format!("lifebuoy-test-disk-{slot}")
+}
+
+/// Removes what runs have left in a slot.
+pub(super) fn remove(slot: u8) -> Result<()> {
+    let disk_name = disk_name(slot);
+    control_groups::remove(slot)?;
     let started = Instant::now();
     loop {
-        let left = ours(&loop_devices()?);
+        let left = over(&disk_name, &loop_devices()?);
         let Some(device) = left.first() else {
             return Ok(());
         };
@@ -71,16 +77,16 @@ fn device(number: u64) -> String {
     format!("{}:{}", libc::major(number), libc::minor(number))
 }
 
-/// The devices over disks of the test driver, and before each the one that a
-/// kubelet lays over it to hold it.
-fn ours(devices: &[LoopDevice]) -> Vec<String> {
-    let disks = |device: &&LoopDevice| device.name.contains(DISK_SUFFIX);
-    let mut ours = Vec::new();
+/// The devices over disks of this name, and before each the one that a kubelet lays over
+/// it to hold it.
+fn over(disk_name: &str, devices: &[LoopDevice]) -> Vec<String> {
+    let disks = |device: &&LoopDevice| device.name.contains(disk_name);
+    let mut over = Vec::new();
     for disk in devices.iter().filter(disks) {
         let above = devices.iter().filter(|device| device.file == disk.node);
-        ours.extend(above.chain([disk]).map(|device| device.path.clone()));
+        over.extend(above.chain([disk]).map(|device| device.path.clone()));
     }
-    ours
+    over
 }
 
 #[cfg(test)]
@@ -97,15 +103,16 @@ mod tests {
     }
 
     #[test]
-    fn only_the_devices_of_test_volumes_are_left_over() {
-        let disk = format!("/volumes/1/{DISK_SUFFIX}");
+    fn only_the_devices_of_test_volumes_of_the_slot_are_left_over() {
+        let disk = |slot| format!("/volumes/1/{} (deleted)", disk_name(slot));
         let devices = [
             loop_device(0, ("254:0", 7), "/home/somebody/disk.img"),
-            loop_device(1, ("0:45", 260), &disk),
+            loop_device(1, ("0:45", 260), &disk(1)),
             loop_device(2, ("0:6", 91), "/"),
             loop_device(3, ("0:6", 90), "/"),
+            loop_device(4, ("0:45", 261), &disk(0)),
         ];
-        assert_eq!(ours(&devices), ["/dev/loop2", "/dev/loop1"]);
+        assert_eq!(over(&disk_name(1), &devices), ["/dev/loop2", "/dev/loop1"]);
     }
 
     #[test]

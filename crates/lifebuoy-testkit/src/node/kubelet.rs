@@ -17,7 +17,7 @@ pub(super) fn spec(place: &Place, program: &Path, kubeconfig: &Path) -> Result<P
     // Nobody answers there: a pod that asks for a name gets its error at once.
     fs::write(place.folder.join("resolv.conf"), "nameserver 127.0.0.1\n")?;
     let config = place.folder.join("kubelet.json");
-    fs::write(&config, configuration(place).to_string())?;
+    fs::write(&config, configuration(place)?.to_string())?;
     let name = format!("kubelet of {}", place.name);
     Ok(ProcessSpec::new(name, program, place.log("kubelet"))
         .arg(format!("--config={}", config.display()))
@@ -28,9 +28,9 @@ pub(super) fn spec(place: &Place, program: &Path, kubeconfig: &Path) -> Result<P
         .arg(format!("--node-ip={}", place.address())))
 }
 
-fn configuration(place: &Place) -> Value {
+fn configuration(place: &Place) -> Result<Value> {
     let folder = place.folder.display();
-    json!({
+    Ok(json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "address": place.address(),
@@ -45,7 +45,7 @@ fn configuration(place: &Place) -> Value {
         "failSwapOn": false,
         "cgroupDriver": "cgroupfs",
         "enforceNodeAllocatable": [],
-        "cgroupRoot": format!("/{}", control_groups::of_node(&place.name)),
+        "cgroupRoot": format!("/{}", control_groups::of_node(&place.name)?),
         "makeIPTablesUtilChains": false,
         // A full disk of the machine is no reason to evict.
         "evictionHard": {
@@ -58,5 +58,5 @@ fn configuration(place: &Place) -> Value {
         "resolvConf": format!("{folder}/resolv.conf"),
         "podLogsDir": format!("{folder}/pod-logs"),
         "volumePluginDir": format!("{folder}/volume-plugins"),
-    })
+    }))
 }

@@ -41,7 +41,7 @@ impl Node {
     }
 
     fn in_pods(&self, program: &str, argument: &str) -> Result<Vec<Pid>> {
-        let group = format!("/{}/", control_groups::of_node(self.name()));
+        let group = format!("/{}/", control_groups::of_node(self.name())?);
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").context("cannot list processes")? {
             let place = entry?.path();

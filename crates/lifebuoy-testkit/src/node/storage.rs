@@ -9,6 +9,7 @@ use lifebuoy_csi_testdriver::{Driver, DriverOptions};
 
 use super::{Node, Place};
 use crate::ControlPlane;
+use crate::namespace;
 use crate::process::{Process, ProcessSpec};
 use crate::sample::apply_yaml;
 use crate::tools::{Tool, ToolPaths, ensure_async, snapshot_definitions};
@@ -45,6 +46,7 @@ impl NodeStorage {
         let options = DriverOptions {
             node: node.name().to_owned(),
             folder: node.folder().join("storage"),
+            disk_name: namespace::disk_name()?,
             socket: socket.clone(),
             registration: Some(root.join(format!("plugins_registry/registration@{driver}.sock"))),
             name: driver,
