@@ -1,6 +1,6 @@
 //! The connection to a cluster, and the few requests that every command makes.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
@@ -38,6 +38,9 @@ impl<K> Kind for K where
 {
 }
 
+/// How long the API server may be silent on a connection on which something is awaited.
+const SILENCE_MAX: Duration = Duration::from_secs(150);
+
 /// A cluster, and the namespace in it that requests live in.
 #[derive(Clone)]
 pub(crate) struct Cluster {
@@ -52,7 +55,12 @@ impl Cluster {
     /// # Errors
     /// [`Error::Kubeconfig`].
     pub(crate) async fn connect(args: &ClusterArgs) -> Result<Self, Error> {
-        let config = config(args).await?;
+        let mut config = config(args).await?;
+        // Of a connection that is dead, nobody may ever say so. Whatever lives is heard of
+        // sooner: an answer takes the API server a minute at most, each minute a watch has a
+        // bookmark, and a command that runs in a container is pinged.
+        config.read_timeout = Some(SILENCE_MAX);
+        config.reset_reader_on_write = true;
         let client =
             Client::try_from(config).map_err(|error| Error::Kubeconfig(Box::new(error)))?;
         Ok(Self {
