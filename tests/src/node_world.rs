@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use kube::api::ListParams;
+use kube::api::{DynamicObject, ListParams, ObjectList};
 use kube::{Api, Client, ResourceExt};
-use lifebuoy_api::{HELD_FOR_LABEL, OVERWRITING_ANNOTATION, STAND_IN_LABEL};
+use lifebuoy_api::{HELD_ANNOTATION, HELD_FOR_LABEL, OVERWRITING_ANNOTATION, STAND_IN_LABEL};
 use lifebuoy_testkit::kubectl::CommandLine;
 use lifebuoy_testkit::namespace::Needs;
 use lifebuoy_testkit::node::images::{self, Archive, Layer};
@@ -30,6 +30,9 @@ use crate::{
 
 /// The namespace of the movers, as the chart makes it.
 pub const MOVERS_NAMESPACE: &str = "lifebuoy-movers";
+
+/// What a restore in place may stop.
+const WORKLOADS: &str = "deployments,statefulsets,daemonsets,replicasets,jobs,cronjobs";
 
 /// How long anything that starts pods may take on a busy machine.
 pub const PODS_LIMIT: Duration = Duration::from_secs(300);
@@ -270,27 +273,14 @@ impl NodeWorld {
         let snapshots = ["get", "volumesnapshots,volumesnapshotcontents", "-A"];
         let movers = "persistentvolumeclaims,jobs,pods,secrets";
         let movers = ["get", movers, "-n", MOVERS_NAMESPACE];
-        let held = [
-            "get",
-            "deployments,statefulsets,daemonsets,replicasets,jobs,cronjobs",
-            "-A",
-        ];
-        let held = [&held[..], &["-l", HELD_FOR_LABEL]].concat();
-        let stand_ins = ["get", "persistentvolumes", "-l", STAND_IN_LABEL];
         let mut left = self.names(&snapshots).await?;
-        for words in [&movers[..], &held, &stand_ins] {
-            left.extend(self.names(words).await?);
-        }
+        left.extend(self.names(&movers).await?);
+        left.extend(self.held().await?);
         let snapshots = self.storage.snapshots()?;
         left.extend(snapshots.into_iter().map(|one| format!("snapshot {one}")));
 
         let claims: Api<PersistentVolumeClaim> = Api::all(self.client());
         let claims = claims.list(&ListParams::default()).await?.items;
-        let torn = claims.iter().filter(|claim| {
-            let annotations = claim.annotations();
-            annotations.contains_key(OVERWRITING_ANNOTATION)
-        });
-        left.extend(torn.map(|claim| format!("half-written claim {}", claim.name_any())));
         let volumes = claims
             .into_iter()
             .filter_map(|claim| claim.spec?.volume_name);
@@ -299,6 +289,38 @@ impl NodeWorld {
         let unclaimed = volumes.filter(|volume| !claimed.contains(volume));
         left.extend(unclaimed.map(|volume| format!("volume {volume}")));
         Ok(left)
+    }
+
+    /// What a restore in place has stopped, marked, or made beside, and not given back.
+    ///
+    /// # Errors
+    /// When the API server does not tell.
+    pub async fn held(&self) -> Result<Vec<String>> {
+        let labelled = [
+            (HELD_FOR_LABEL, WORKLOADS),
+            (STAND_IN_LABEL, "persistentvolumes"),
+        ];
+        let mut held = Vec::new();
+        for (label, kinds) in labelled {
+            held.extend(self.names(&["get", kinds, "-A", "-l", label]).await?);
+        }
+        // A Deployment's own controller copies annotations to its ReplicaSets, and leaves them.
+        let annotated = [
+            (
+                HELD_ANNOTATION,
+                "deployments,statefulsets,daemonsets,cronjobs",
+            ),
+            (OVERWRITING_ANNOTATION, "persistentvolumeclaims"),
+        ];
+        for (annotation, kinds) in annotated {
+            let get = ["get", kinds, "-A", "-o", "json"];
+            let listed: ObjectList<DynamicObject> =
+                serde_json::from_str(&self.kubectl(&get).await?)?;
+            let marked = listed.items.iter();
+            let marked = marked.filter(|one| one.annotations().contains_key(annotation));
+            held.extend(marked.map(|one| format!("{} with {annotation}", one.name_any())));
+        }
+        Ok(held)
     }
 
     async fn names(&self, words: &[&str]) -> Result<Vec<String>> {

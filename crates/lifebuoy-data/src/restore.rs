@@ -91,7 +91,8 @@ struct Restoring<'a> {
     /// Directories that what comes next may be in, and those that are whole.
     open: Vec<Directory>,
     whole: Vec<Directory>,
-    /// What was met on the way that everything else would meet, too.
+    /// What ends the restore after the entries at hand: it was met where only an
+    /// `io::Error` can be given.
     ends: Mutex<Option<Error>>,
 }
 
@@ -181,7 +182,8 @@ impl<'a> Restoring<'a> {
         while let Some(directory) = self.open.pop() {
             self.whole.push(directory);
         }
-        self.finish_directories()?;
+        self.finish_directories();
+        self.may_go_on()?;
         Ok(self.summary)
     }
 
@@ -301,7 +303,8 @@ impl<'a> Restoring<'a> {
                 self.done(&entry.path, made);
             }
         }
-        self.finish_directories()
+        self.finish_directories();
+        self.may_go_on()
     }
 
     fn done(&self, path: &TreePath, done: io::Result<()>) {
@@ -316,7 +319,7 @@ impl<'a> Restoring<'a> {
             .problem(path, &format!("not restored as it was: {what}"));
     }
 
-    fn finish_directories(&mut self) -> Result<()> {
+    fn finish_directories(&mut self) {
         let mut nearby = Nearby::default();
         for Directory { path, meta } in std::mem::take(&mut self.whole) {
             let finished = self.attributes(&meta).and_then(|pairs| {
@@ -327,12 +330,12 @@ impl<'a> Restoring<'a> {
                 self.problem(&path, &error);
             }
         }
-        let ends = self
-            .ends
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        ends.map_or(Ok(()), Err)
+    }
+
+    /// Fails if something was met that everything else would meet, too.
+    fn may_go_on(&mut self) -> Result<()> {
+        let ends = self.ends.get_mut().unwrap_or_else(PoisonError::into_inner);
+        ends.take().map_or(Ok(()), Err)
     }
 
     fn attributes(&self, meta: &Meta) -> io::Result<Pairs> {

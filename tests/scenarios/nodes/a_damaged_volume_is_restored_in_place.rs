@@ -59,10 +59,12 @@ async fn story(a: &NodeWorld) -> Result<()> {
     );
     expected.is_there_again(a, &tree).await?;
     runs_as_before(a).await?;
+    nothing_is_held(a).await?;
     a.nothing_is_left().await?;
 
     refused_where_a_pod_stands_alone(a, &tree).await?;
     runs_as_before(a).await?;
+    nothing_is_held(a).await?;
     a.nothing_is_left().await
 }
 
@@ -240,6 +242,13 @@ async fn runs_as_before(a: &NodeWorld) -> Result<()> {
         .exec(NAMESPACE, HOLDER, "cat /tree/data/deep/file")
         .await?;
     ensure!(read == "as it was", "the pod reads {read:?}");
+    Ok(())
+}
+
+/// From the end of the Restore on: nobody has to wait for it.
+async fn nothing_is_held(a: &NodeWorld) -> Result<()> {
+    let held = a.held().await?;
+    ensure!(held.is_empty(), "still held: {}", held.join(", "));
     Ok(())
 }
 

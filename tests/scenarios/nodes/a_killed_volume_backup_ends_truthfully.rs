@@ -103,8 +103,9 @@ fn killed_backups_and_restores_of_volumes_end_truthfully() {
         println!("seed: {seed} (set LIFEBUOY_SEED to replay)");
         let blows = number("LIFEBUOY_TEST_BLOWS").and_then(|blows| usize::try_from(blows).ok());
         let blows = blows.unwrap_or(BLOWS);
-        let in_restores = blows / 4;
-        let in_backups = blows - 2 * in_restores;
+        let in_backups = blows.div_ceil(2);
+        let in_place = (blows - in_backups) / 2;
+        let elsewhere = blows - in_backups - in_place;
         let NodeWorlds { mut a, mut b, s3 } = NodeWorlds::start(&[]).await?;
         let mut story = Story {
             store: Store::at(&s3, "nodes"),
@@ -115,11 +116,11 @@ fn killed_backups_and_restores_of_volumes_end_truthfully() {
         let saved = story.strike_backups(&mut a, in_backups).await;
         let saved = a.recorded(saved).await?;
         let struck = story
-            .strike_restores(&mut a, &saved, Target::InPlace, in_restores)
+            .strike_restores(&mut a, &saved, Target::InPlace, in_place)
             .await;
         a.recorded(struck).await?;
         let struck = story
-            .strike_restores(&mut b, &saved, Target::Elsewhere, in_restores)
+            .strike_restores(&mut b, &saved, Target::Elsewhere, elsewhere)
             .await;
         b.recorded(struck).await
     });
@@ -312,16 +313,8 @@ impl Story {
         strike: Strike,
     ) -> Result<bool> {
         self.change(a).await?;
-        create(&a.client(), OPERATOR_NAMESPACE, in_place(name, saved)).await?;
-        let begun = Instant::now();
-        let struck = strike.deal::<Restore>(a, &mut self.s3, name).await?;
-        let ended: Restore =
-            until(&a.client(), OPERATOR_NAMESPACE, name, LIMIT, Ended::ended).await?;
-        say(name, Some(strike), struck, begun, &ended.verdict());
-        volumes_ended(a, &ended).await?;
-        if !ended.complete() {
-            let problems = ended.status.as_ref().map(|status| &status.problems[..]);
-            excused(&ended, problems.unwrap_or_default(), Some(&strike))?;
+        let (complete, struck) = self.restore(a, in_place(name, saved), strike).await?;
+        if !complete {
             let again = format!("{name}-again");
             let request = in_place(&again, saved);
             let healed = run(&a.client(), OPERATOR_NAMESPACE, request, LIMIT).await?;
@@ -331,6 +324,35 @@ impl Story {
         saved.is_on(a, NAMESPACE).await?;
         a.nothing_is_left().await?;
         Ok(struck)
+    }
+
+    /// Strikes a Restore. Whether it is complete, and whether the blow came in time; what
+    /// is missing follows from the blow.
+    async fn restore(
+        &mut self,
+        world: &mut NodeWorld,
+        request: Restore,
+        strike: Strike,
+    ) -> Result<(bool, bool)> {
+        let name = request.name_any();
+        create(&world.client(), OPERATOR_NAMESPACE, request).await?;
+        let begun = Instant::now();
+        let struck = strike.deal::<Restore>(world, &mut self.s3, &name).await?;
+        let ended: Restore = until(
+            &world.client(),
+            OPERATOR_NAMESPACE,
+            &name,
+            LIMIT,
+            Ended::ended,
+        )
+        .await?;
+        say(&name, Some(strike), struck, begun, &ended.verdict());
+        volumes_ended(world, &ended).await?;
+        if !ended.complete() {
+            let problems = ended.status.as_ref().map(|status| &status.problems[..]);
+            excused(&ended, problems.unwrap_or_default(), Some(&strike))?;
+        }
+        Ok((ended.complete(), struck))
     }
 
     /// Restores a recovery point and takes it away again. Whether the blow came in time.
@@ -350,19 +372,10 @@ impl Story {
         request.spec.selection.namespaces = vec![NAMESPACE.to_owned()];
         request.spec.mapping.namespaces = vec![to(NAMESPACE, &namespace)];
         request.spec.mapping.storage_classes = vec![to("fast", "slow")];
-        create(&b.client(), OPERATOR_NAMESPACE, request).await?;
-        let begun = Instant::now();
-        let struck = strike.deal::<Restore>(b, &mut self.s3, name).await?;
-        let ended: Restore =
-            until(&b.client(), OPERATOR_NAMESPACE, name, LIMIT, Ended::ended).await?;
-        say(name, Some(strike), struck, begun, &ended.verdict());
-        volumes_ended(b, &ended).await?;
-        if ended.complete() {
+        let (complete, struck) = self.restore(b, request, strike).await?;
+        if complete {
             b.rolled_out(&namespace, HOLDER).await?;
             saved.is_on(b, &namespace).await?;
-        } else {
-            let problems = ended.status.as_ref().map(|status| &status.problems[..]);
-            excused(&ended, problems.unwrap_or_default(), Some(&strike))?;
         }
         b.kubectl(&["delete", "namespace", &namespace, "--timeout=180s"])
             .await?;
